@@ -1,0 +1,1 @@
+"""Stage 1: sockets, the packet cache and the batch loop; bytes become a `Question` here."""

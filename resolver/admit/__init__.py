@@ -1,0 +1,1 @@
+"""Stage 2: which questions come in, and as what."""

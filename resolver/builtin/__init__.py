@@ -1,0 +1,1 @@
+"""Stage 3: questions that are answered here, from no upstream and no cache."""

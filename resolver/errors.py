@@ -1,0 +1,31 @@
+"""Every exception that this package raises on purpose, under one root.
+
+Anything else that escapes a public function is a bug of ours, never the fault of a packet, a file
+or an upstream.
+"""
+
+
+class ResolverError(Exception):
+    """The root: catch it at an edge (the command line, a reload, a listener) and nowhere else."""
+
+
+class Malformed(ResolverError):
+    """A DNS message that does not follow RFC 1035; the sender's fault."""
+
+
+class ConfigError(ResolverError):
+    """A configuration that cannot be used; the text is one line, `FILE:LINE: what, what is accepted`."""
+
+    def __init__(self, file: str, line: int, problem: str) -> None:
+        super().__init__(f"{file}:{line}: {problem}" if line else f"{file}: {problem}")
+        self.file = file
+        self.line = line
+        self.problem = problem
+
+
+class AddressInUse(ResolverError):
+    """A listen address that another process holds; the text names the address and, if known, the holder."""
+
+
+class UpstreamError(ResolverError):
+    """One exchange with one upstream failed (timeout, refused, closed, handshake); the next one may do."""

@@ -1,0 +1,1 @@
+"""Stage 7: the bytes that this client can use."""

@@ -1,0 +1,1 @@
+"""Flags, Corefile and ConfigMaps become one validated `Settings` value."""

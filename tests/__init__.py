@@ -1,0 +1,1 @@
+"""Tests mirror the package; `scenarios/` holds stories, `support/` the servers and clients they use."""
