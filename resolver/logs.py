@@ -120,7 +120,7 @@ def format_json(level: str, text: str, plugin: str, detail: str, *, fields: Fiel
 
 
 class Log:
-    """One output with its queue, thread and budgets. The process has one (`use`, `start`); tests make more."""
+    """One output with its queue, thread and budgets. The process has one (`use`, `start`), tests more."""
 
     def __init__(
         self, fd: int = 1, *, log_format: Format = "text", debug: bool = False, now: Now = time.monotonic
@@ -218,7 +218,7 @@ class Log:
                 written.set()
 
     def _drain(self, item: bytes | threading.Event | None) -> tuple[bytes, int, list[threading.Event]]:
-        """Return what waits, from `item` on, about BATCH_BYTES of it: bytes, lines, and who waits for them."""
+        """Return what waits, from `item` on, about BATCH_BYTES: bytes, lines, and who waits for them."""
         batch = bytearray()
         lines = 0
         flushes: list[threading.Event] = []
