@@ -1,0 +1,97 @@
+"""A scrape: everything that is counted, as Prometheus's text format 0.0.4.
+
+What callers may rely on:
+
+- No step of a scrape handles more than `SERIES_PER_SLICE` series or `SAMPLES_PER_SLICE` lines; between two
+  steps the loop has a turn. 3,400 samples in one go would hold it for 36 ms.
+- Whoever asks while a scrape is under way gets that one: many scrapers cost as much as one.
+- All numbers of one series are read at one moment, so a histogram always agrees with itself.
+"""
+
+import asyncio
+import platform
+from collections.abc import Iterator
+
+from resolver import VERSION, logs
+from resolver.metrics import Reading, Registry
+from resolver.report.series import SeriesTable
+from resolver.status import families as f
+from resolver.status.fold import (
+    FamilyOf,
+    SeriesFold,
+    cache_families,
+    process_families,
+    reading_families,
+    upstream_families,
+)
+from resolver.status.process import ProcessReader
+from resolver.status.render import chunks
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+SERIES_PER_SLICE = 300
+"""Series folded before the loop gets a turn: about 1 ms."""
+
+
+class Exposition:
+    """The one scrape of this process. `revision` is the commit that it was built from, if that is known."""
+
+    def __init__(
+        self, registry: Registry, series: SeriesTable, *, revision: str = "", runtime_metrics: bool = False
+    ) -> None:
+        self._registry = registry
+        self._series = series
+        self._revision = revision
+        self._process = ProcessReader(runtime_metrics=runtime_metrics)
+        self._running: asyncio.Task[bytes] | None = None
+
+    def steps(self) -> Iterator[str]:
+        """Yield the text of a scrape piece by piece, each one turn's worth of work; some pieces are empty."""
+        fold = SeriesFold()
+        every = list(self._series.by_key.values())
+        for start in range(0, len(every), SERIES_PER_SLICE):
+            for series in every[start : start + SERIES_PER_SLICE]:
+                fold.add(series)
+            yield ""
+        for family, samples in self._families(fold):
+            yield from chunks(family, samples)
+
+    async def text(self) -> bytes:
+        """Return a whole scrape; one that is under way is shared."""
+        if self._running is None:
+            task = asyncio.get_running_loop().create_task(self._run())
+            self._running = logs.held(task, "a scrape")
+        # Shielded: a scraper that hangs up must not end the scrape of another.
+        return await asyncio.shield(self._running)
+
+    def close(self) -> None:
+        """Give open files back."""
+        self._process.close()
+
+    async def _run(self) -> bytes:
+        try:
+            pieces: list[bytes] = []
+            for piece in self.steps():
+                if piece:
+                    pieces.append(piece.encode("utf-8", "replace"))
+                await asyncio.sleep(0)
+            return b"".join(pieces)
+        finally:
+            self._running = None
+
+    def _families(self, fold: SeriesFold) -> Iterator[FamilyOf]:
+        registry = self._registry
+        yield f.BUILD_INFO, {(VERSION, self._revision, f"python{platform.python_version()}"): 1}
+        yield from fold.families()
+        yield from cache_families(registry.caches.values())
+        yield from upstream_families(registry.upstreams.values())
+        yield from process_families(registry)
+        yield from self._process.families()
+        log = logs.current()
+        yield f.LOG_DROPPED, {(): log.dropped_lines}
+        yield f.LOG_SUPPRESSED, {(channel,): count for channel, count in log.suppressed_lines().items()}
+        yield f.LONGEST_TURN, {(): round(registry.process.loop_longest_turn_s, 6)}
+        readings: list[Reading] = []
+        for source in registry.sources:
+            readings.extend(source())
+        yield from reading_families(readings)
