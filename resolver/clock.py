@@ -21,7 +21,9 @@ TICK_S = 0.01
 class Expiring(Protocol):
     """What waits in a queue: told once, unless `done` is true by then."""
 
-    done: bool
+    @property
+    def done(self) -> bool:
+        """True when nobody waits for it any more."""
 
     def expire(self, now_s: float) -> None:
         """The delay has passed."""
@@ -71,10 +73,19 @@ class Timers:
         self.add(delay_s, call, self.now())
         return call
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in the next loop turn."""
+        self._loop.call_soon(callback)
+
     async def sleep(self, delay_s: float) -> None:
         """Return after `delay_s` of this clock."""
         woken: asyncio.Future[None] = self._loop.create_future()
-        call = self.call_after(delay_s, lambda: woken.done() or woken.set_result(None))
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        call = self.call_after(delay_s, wake)
         try:
             await woken
         finally:
@@ -90,14 +101,16 @@ class Timers:
     def _tick(self) -> None:
         self._ticking = None
         now_s = self.now()
-        for delay_s, queue in list(self._queues.items()):
-            while queue and (queue[0][1].done or queue[0][0] <= now_s):
-                item = queue.popleft()[1]
-                if not item.done:
-                    item.expire(now_s)
-            if not queue:
-                # Queues of rare delays must not stay for ever; an empty one costs a dict slot.
-                if self._queues.get(delay_s) is queue:
+        try:
+            for delay_s, queue in list(self._queues.items()):
+                while queue and (queue[0][0] <= now_s or queue[0][1].done):
+                    item = queue.popleft()[1]
+                    if not item.done:
+                        item.expire(now_s)
+                # Queues of rare delays must not stay for ever.
+                if not queue and self._queues.get(delay_s) is queue:
                     del self._queues[delay_s]
-        if self._queues and self._ticking is None:
-            self._ticking = self._loop.call_later(TICK_S, self._tick)
+        finally:
+            # Also when one of them raised: the loop's handler is told, and the others must not wait for ever.
+            if self._queues and self._ticking is None:
+                self._ticking = self._loop.call_later(TICK_S, self._tick)

@@ -42,7 +42,11 @@ class ListenerLabels(NamedTuple):
 
 
 class SeriesKey(NamedTuple):
-    """The labels of one series; `plugin` is who wrote the answer, empty for the server itself."""
+    """The labels of one series.
+
+    plugin  Who wrote the answer; empty for the server itself.
+    kind    For `cache`: the store it came from, `success` or `denial`, or `failure`.
+    """
 
     listener: ListenerLabels
     zone: str
@@ -53,6 +57,7 @@ class SeriesKey(NamedTuple):
     plugin: str
     request_bucket: int
     response_bucket: int
+    kind: str = ""
 
 
 class Series:
@@ -95,11 +100,13 @@ class SeriesTable:
         request_size: int,
         response_size: int,
         duration_s: float,
+        kind: str = "",
     ) -> Series:
         """Count one answer and return its series, so that a rendering can count the next ones itself."""
         key = (
             listener, zone, view, qtype if qtype in TYPE_NAMES else 0, rcode, do, plugin,
             bisect_left(SIZE_BUCKETS_BYTES, request_size), bisect_left(SIZE_BUCKETS_BYTES, response_size),
+            kind,
         )  # fmt: skip
         series = self.by_key.get(key)
         if series is None:

@@ -1,0 +1,153 @@
+"""The packet cache: query bytes in, answer bytes out, for questions that were answered a moment ago.
+
+The key is a query's bytes after its ID, so everything that an answer depends on (letter case, type, RD, AD, CD,
+EDNS size, DO) is in it. A rendering is the answer's bytes after the ID. Its TTLs count down in place, at most
+once a second; nothing is flushed by a timer. When the entry behind it is refreshed, flushed or evicted, the
+`life` that both share says so.
+
+Only questions that were asked a second time get a rendering: a flood of names that are asked once fills
+nothing here. One client may add `CLIENT_SHARE` between two sweeps. A full table takes nothing new; a sweep
+drops the dead.
+"""
+
+from typing import Protocol
+
+from resolver.report.series import Series
+from resolver.wire.ttls import age_in_place
+
+OVERHEAD_BYTES = 400
+"""Python objects of one rendering beside its key and body."""
+
+CAPACITY = 1_000_000
+"""Renderings of one listener; the byte budget ends growth long before: 64 MiB hold about 100,000."""
+
+SWEEP_EVERY_S = 0.1
+
+SWEEP_SLOTS = 256
+"""Slots looked at in one sweep: 2,560 a second, so 64,000 renderings are seen once in their 30 s."""
+
+CLIENT_SHARE = 200
+"""New renderings of one client between two sweeps: alone it needs most of a minute to fill 64 MiB."""
+
+
+class Ledger(Protocol):
+    """Where bytes are charged; see `cache.ledger`."""
+
+    used_bytes: int
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Tell whether so many more bytes fit."""
+
+
+class Life(Protocol):
+    """Shared with the stored entry; see `cache.entry`."""
+
+    until_s: float
+    uses: int
+    used_s: float
+
+
+class Rendering:
+    """One answer as bytes after the ID. No `__init__`: filled by `PacketCache.keep`."""
+
+    __slots__ = (
+        "aged_s",
+        "body",
+        "floor_s",
+        "life",
+        "next_s",
+        "series",
+        "size_bytes",
+        "stored_s",
+        "ttl_offsets",
+    )
+    body: bytearray
+    ttl_offsets: tuple[int, ...]
+    stored_s: float
+    aged_s: int
+    next_s: float
+    floor_s: int
+    life: Life
+    series: Series
+    size_bytes: int
+
+
+class PacketCache:
+    """The renderings of one listener."""
+
+    __slots__ = ("_added", "_swept", "ledger", "table")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.table: dict[bytes, Rendering] = {}
+        self._swept: list[bytes] = []
+        self._added: dict[object, int] = {}
+
+    def keep(
+        self,
+        key: bytes,
+        answer: bytes,
+        client_host: object,
+        ttl_offsets: tuple[int, ...],
+        stored_s: float,
+        elapsed_s: int,
+        floor_s: int,
+        life: Life,
+        series: Series,
+    ) -> None:
+        """Keep `answer` (whole, TTLs `elapsed_s` old) for the next query with the same bytes, if there is room.
+
+        answer       Not truncated: every one of its TTLs is in it.
+        ttl_offsets  From the front of `answer`.
+        """
+        table = self.table
+        size = len(key) + len(answer) + OVERHEAD_BYTES
+        old = table.get(key)
+        if old is None:
+            added = self._added.get(client_host, 0)
+            if added >= CLIENT_SHARE or len(table) >= CAPACITY or not self.ledger.has_room(size):
+                return
+            self._added[client_host] = added + 1
+        else:
+            self.ledger.used_bytes -= old.size_bytes
+        body = bytearray(memoryview(answer)[2:])
+        rendering = Rendering()
+        rendering.body = body
+        rendering.ttl_offsets = ttl_offsets
+        rendering.stored_s = stored_s
+        rendering.aged_s = elapsed_s
+        rendering.next_s = stored_s + elapsed_s + 1
+        rendering.floor_s = floor_s
+        rendering.life = life
+        rendering.series = series
+        rendering.size_bytes = size
+        table[key] = rendering
+        self.ledger.used_bytes += size
+
+    def age(self, rendering: Rendering, now_s: float) -> None:
+        """Bring the TTLs of `rendering` to `now_s`; called when `now_s` has reached its `next_s`."""
+        elapsed_s = int(now_s - rendering.stored_s)
+        offsets = [offset - 2 for offset in rendering.ttl_offsets]
+        age_in_place(rendering.body, offsets, elapsed_s - rendering.aged_s, rendering.floor_s)
+        rendering.aged_s = elapsed_s
+        rendering.next_s = rendering.stored_s + elapsed_s + 1
+        rendering.life.used_s = now_s
+
+    def sweep(self, now_s: float) -> None:
+        """Drop the dead among the next SWEEP_SLOTS renderings; let each client add anew."""
+        self._added.clear()
+        if not self._swept:
+            self._swept = list(self.table)
+        for _ in range(min(SWEEP_SLOTS, len(self._swept))):
+            key = self._swept.pop()
+            rendering = self.table.get(key)
+            if rendering is not None and rendering.life.until_s <= now_s:
+                del self.table[key]
+                self.ledger.used_bytes -= rendering.size_bytes
+
+    def clear(self) -> None:
+        """Drop everything, as a reload does: labels and options are new."""
+        for rendering in self.table.values():
+            self.ledger.used_bytes -= rendering.size_bytes
+        self.table.clear()
+        self._swept.clear()

@@ -1,0 +1,142 @@
+"""The cache of one server block: three stores, one question in, the best that is known out.
+
+What callers may rely on:
+
+- A fresh answer beats a stale one, and both beat a kept failure: a failure never hides good data.
+- NXDOMAIN learned for type A also answers AAAA (RFC 2308 section 5: the name does not exist), not the other
+  way round, because some servers' AAAA filters claim NXDOMAIN for names that exist.
+- Nothing here knows of clients, packets' IDs or upstreams.
+"""
+
+from resolver.cache import refresh
+from resolver.cache.entry import OVERHEAD_BYTES, Entry, Kind, Life
+from resolver.cache.ledger import Ledger
+from resolver.cache.lifetime import Lifetime
+from resolver.cache.options import CacheOptions
+from resolver.cache.store import Store
+from resolver.wire import names
+from resolver.wire.header import NXDOMAIN, SERVFAIL
+from resolver.wire.ttls import Scan, clamp_ttls
+
+FAILURES_MAX = 1024
+"""Kept failures of one block: 1 MiB; one more makes the oldest go."""
+
+_TYPE_A = b"\0\1"
+_TYPE_AAAA = b"\0\x1c"
+
+
+class Cache:
+    """Stores and options of one block. `options` may be swapped by a reload; the stores stay."""
+
+    def __init__(self, options: CacheOptions, ledger: Ledger) -> None:
+        self.success = Store(options.success_capacity, ledger)
+        self.denial = Store(options.denial_capacity, ledger)
+        self.failures = Store(FAILURES_MAX, ledger)
+        self.configure(options)
+
+    def configure(self, options: CacheOptions) -> None:
+        """Take new options; what is stored stays, and is cut to the new capacities."""
+        self.options = options
+        self.success.capacity = options.success_capacity
+        self.denial.capacity = options.denial_capacity
+        for store in (self.success, self.denial):
+            while len(store.entries) > store.capacity:
+                store.evict_one()
+        self.zones = tuple(names.from_text(zone.lower()) for zone in options.zones)
+        self._no_success = _zones_or_all(options.disable_success)
+        self._no_denial = _zones_or_all(options.disable_denial)
+
+    def covers(self, name: bytes) -> bool:
+        """Tell whether answers for lower-case wire `name` are kept at all (`cache TTL ZONES...`)."""
+        return not self.zones or any(names.is_below(name, zone) for zone in self.zones)
+
+    def find(self, key: bytes, now_s: float) -> Entry | None:
+        """Return the best entry for `key`: fresh, else stale within bounds, else a kept failure, else None."""
+        entry = self.success.entries.get(key) or self.denial.entries.get(key)
+        if entry is not None and now_s < entry.expires_s:
+            return entry
+        if key[-5:-3] == _TYPE_AAAA:
+            other = self.denial.entries.get(key[:-5] + _TYPE_A + key[-3:])
+            if other is not None and other.rcode == NXDOMAIN and now_s < other.expires_s:
+                return other
+        if entry is not None and now_s < entry.expires_s + self.options.stale_s:
+            return entry
+        if self.failures.entries:
+            failure = self.failures.entries.get(key)
+            if failure is not None and now_s < failure.expires_s:
+                return failure
+        return None
+
+    def put(self, key: bytes, scan: Scan, lifetime: Lifetime, now_s: float) -> Entry:
+        """Return the entry for an answer from upstream, kept under `key` if it may be kept."""
+        kind, keep_s, cap_s, floor_s = lifetime
+        packet = clamp_ttls(scan.packet, scan.ttl_offsets, floor_s, cap_s)
+        options = self.options
+        life = Life()
+        life.uses = 0
+        life.used_s = now_s
+        life.recheck_s = 0.0
+        life.until_s = (
+            refresh.first_call_s(now_s, keep_s, options) if options.prefetch_amount else now_s + keep_s
+        )
+        entry: Entry = tuple.__new__(  # Entry's own __new__ is a Python call for every miss
+            Entry,
+            (
+                packet,
+                () if options.keepttl else scan.ttl_offsets,
+                scan.rcode,
+                kind,
+                now_s,
+                now_s + keep_s,
+                floor_s,
+                min(scan.min_ttl_s or 0, cap_s),
+                life,
+                len(packet) + len(key) + 36 * len(scan.ttl_offsets) + OVERHEAD_BYTES,
+            ),
+        )
+        if keep_s > 0:
+            if kind == Kind.SUCCESS:
+                if self._no_success is None or not _covered(key, self._no_success):
+                    self.success.put(key, entry)
+                    if self.denial.entries:
+                        self.denial.drop(key)
+            elif kind == Kind.FAILURE:
+                self.failures.put(key, entry)
+            elif self._no_denial is None or not _covered(key, self._no_denial):
+                self.denial.put(key, entry)
+                self.success.drop(key)
+        return entry
+
+    def keep_failure(self, key: bytes, packet: bytes, keep_s: float, now_s: float) -> None:
+        """Keep a failure that we made ourselves (no upstream answered) as the message `packet` says it."""
+        life = Life()
+        life.uses = 0
+        life.used_s = now_s
+        life.recheck_s = 0.0
+        life.until_s = now_s + keep_s
+        size = len(packet) + len(key) + OVERHEAD_BYTES
+        entry = Entry(packet, (), SERVFAIL, Kind.FAILURE, now_s, life.until_s, 0, 0, life, size)
+        self.failures.put(key, entry)
+
+    def upstream_recovered(self) -> None:
+        """Forget failures: an upstream that had failed answers again."""
+        self.failures.clear()
+
+    def flush(self) -> None:
+        """Forget everything."""
+        for store in (self.success, self.denial, self.failures):
+            store.clear()
+
+    def close(self) -> None:
+        """Give everything back to the ledger: the block is gone."""
+        for store in (self.success, self.denial, self.failures):
+            store.close()
+
+
+def _zones_or_all(zones: tuple[str, ...] | None) -> tuple[bytes, ...] | None:
+    return None if zones is None else tuple(names.from_text(zone.lower()) for zone in zones or (".",))
+
+
+def _covered(key: bytes, zones: tuple[bytes, ...]) -> bool:
+    name = key[:-5]
+    return any(names.is_below(name, zone) for zone in zones)

@@ -1,0 +1,86 @@
+"""Answers of one kind, in the order they came, bounded by count; the ledger bounds their bytes.
+
+Eviction is FIFO with a second chance: an entry that was used since it came (or since its last chance) goes
+back to the end of the queue once. Plain LRU would evict the hottest names first, because the packet cache
+answers for them and the store never sees those uses; they are counted in `Life.uses`.
+
+An OrderedDict and not a `cachetools.FIFOCache`: decision 0002 has the numbers.
+"""
+
+from collections import OrderedDict
+
+from resolver.cache.entry import Entry
+from resolver.cache.ledger import Ledger
+
+MAX_CHANCES = 64
+"""Entries that one eviction may put back; the next one goes even if it was used: 64 x 0.2 us."""
+
+
+class Store:
+    """`entries` maps a question's key to its entry. Read it freely; change it only through methods."""
+
+    __slots__ = ("capacity", "entries", "evictions", "ledger", "size_bytes")
+
+    def __init__(self, capacity: int, ledger: Ledger) -> None:
+        self.capacity = capacity
+        self.entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self.evictions = 0
+        self.ledger = ledger
+        self.size_bytes = 0
+        ledger.purses.append(self)
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Keep `entry` under `key`; renderings of the one it replaces are dead at once."""
+        entries = self.entries
+        size = entry.size_bytes
+        old = entries.pop(key, None)
+        if old is not None:
+            old.life.until_s = 0.0
+            size -= old.size_bytes
+        entries[key] = entry
+        self.size_bytes += size
+        self.ledger.used_bytes += size
+        if len(entries) > self.capacity:
+            self.evict_one()
+        if self.ledger.used_bytes > self.ledger.budget_bytes:
+            self.ledger.shrink()
+
+    def drop(self, key: bytes) -> Entry | None:
+        """Forget `key`; return what was there."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self._forget(entry)
+        return entry
+
+    def evict_one(self) -> bool:
+        """Give up the oldest entry that had no use since its last chance; false if the store is empty."""
+        entries = self.entries
+        for _ in range(MAX_CHANCES):
+            if not entries:
+                return False
+            key, entry = entries.popitem(last=False)
+            if not entry.life.uses or not entries:
+                break
+            entry.life.uses = 0
+            entries[key] = entry
+        else:
+            key, entry = entries.popitem(last=False)
+        self._forget(entry)
+        self.evictions += 1
+        return True
+
+    def clear(self) -> None:
+        """Forget everything; every rendering is dead at once."""
+        for entry in self.entries.values():
+            self._forget(entry)
+        self.entries.clear()
+
+    def close(self) -> None:
+        """Leave the ledger, with everything that is kept."""
+        self.clear()
+        self.ledger.purses.remove(self)
+
+    def _forget(self, entry: Entry) -> None:
+        entry.life.until_s = 0.0
+        self.size_bytes -= entry.size_bytes
+        self.ledger.used_bytes -= entry.size_bytes

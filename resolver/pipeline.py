@@ -1,0 +1,371 @@
+"""The order of the stages for one server block, and the hand-over between them. Nothing else is decided here.
+
+    admit → builtin → cache → collapse → forward        … and back:   lifetime → cache → reply, for each waiter
+
+A pipeline belongs to a server block, is shared by its listeners, and owns no socket. `answer` returns the
+bytes for the client, or None when a flight has the question; then `landed` sends them through the listener
+that the client came by. A reload makes new pipelines; a flight keeps the one that it began with.
+
+Counted with `sys.setprofile` (tests/test_call_budget.py): a stored answer may cost 10 Python calls, a miss 24.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from resolver.admit import check
+from resolver.builtin import selfcheck
+from resolver.cache import refresh
+from resolver.cache.cache import Cache
+from resolver.cache.entry import Entry, Kind
+from resolver.cache.lifetime import decide
+from resolver.clock import Timers
+from resolver.collapse.flights import Flight, Flights, Waiter
+from resolver.errors import Malformed
+from resolver.forward.forwarder import Forwarder
+from resolver.metrics import CacheCounters
+from resolver.reply import failures
+from resolver.reply.fit import STREAM_BYTES, fit
+from resolver.report.series import ListenerLabels, SeriesTable
+from resolver.wire.answer import Refusal
+from resolver.wire.edns import (
+    EDE_CACHED_ERROR,
+    EDE_NO_REACHABLE_AUTHORITY,
+    EDE_NOT_READY,
+    EDE_STALE,
+    EDE_STALE_NXDOMAIN,
+    PLAIN,
+    opt_record,
+)  # fmt: skip
+from resolver.wire.header import AA, CLASS_CH, CLASS_IN, NXDOMAIN, QR, RD, SERVFAIL, TYPE_ANY, TYPE_OPT
+from resolver.wire.question import Question
+from resolver.wire.ttls import Scan, clamp_ttls, scan
+
+KIND_LABELS = ("success", "denial", "failure")
+OPT_BYTES = len(PLAIN[0])
+SERVED_PER_TURN = 128
+"""Waiters of one flight that are answered in one loop turn: 128 x 15 us is 2 ms."""
+
+MADE_FAILURE_S = 1.0
+"""How long a failure that we made (timeout, unreachable) is kept; an upstream that comes back ends it sooner."""
+
+_NO_FORWARD = Refusal(SERVFAIL, EDE_NOT_READY, "no forward directive covers this name")
+_NO_SEAT = Refusal(SERVFAIL, EDE_NO_REACHABLE_AUTHORITY, "too many questions wait for upstream")
+_BAD_ANSWER = Refusal(SERVFAIL, EDE_NO_REACHABLE_AUTHORITY, "the upstream's answer is malformed", "forward")
+
+
+class Listener(Protocol):
+    """What a pipeline may know of the socket that a question came by."""
+
+    labels: ListenerLabels
+    max_bytes: int
+    packets: Any  # its packet cache, or None: accept is above this layer
+
+    def send(self, response: bytes, client: object) -> None:
+        """Send a late answer. Never raises."""
+
+
+class Route(NamedTuple):
+    """One zone of one listener: its labels, and who answers for it."""
+
+    zone: str
+    view: str
+    pipeline: "Pipeline"
+    counters: CacheCounters
+
+
+class Observer(Protocol):
+    """Who is told of every answer one by one, or of every failure (`report`)."""
+
+    def answered(
+        self, listener: Any, client: object, question: Question, response: bytes, duration_s: float
+    ) -> None:
+        """An answer went out."""
+
+    def failed(self, question: Question, refusal: Refusal) -> None:
+        """No upstream could be made to answer."""
+
+
+class Pipeline:
+    """All stages of one server block."""
+
+    def __init__(
+        self,
+        cache: Cache | None,
+        flights: Flights,
+        forwarders: Sequence[Forwarder],
+        series: SeriesTable,
+        timers: Timers,
+        observers: Sequence[Observer] = (),
+        logs_queries: bool = False,
+        upstream_answered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Put the stages together. `logs_queries`: each answer must be seen, so none may come from a rendering."""
+        self.cache = cache
+        self.flights = flights
+        self.forwarders = tuple(forwarders)
+        # The usual block forwards everything one way; then nobody needs to look.
+        self.forwarder = forwarders[0] if forwarders and forwarders[0].takes_all else None
+        self.series = series
+        self.timers = timers
+        self.observers = tuple(observers)
+        self.logs_queries = logs_queries
+        self.upstream_answered: Callable[[], None] | None = upstream_answered
+
+    def answer(self, question: Question, client: Any, listener: Any, route: Route, now_s: float) -> bytes | None:
+        """Return the answer to `question`, or None when a flight has it. Never raises."""
+        key, _, qtype, qclass, _, flags, *_ = question
+        if qclass != CLASS_IN or qtype == TYPE_OPT or (not 0 < qtype < 128 and qtype < TYPE_ANY):
+            return self._special(question, client, listener, route, now_s)
+        cache = self.cache
+        entry = None
+        if cache is not None and (not cache.zones or cache.covers(key[:-5])):
+            entry = cache.find(key, now_s)
+            if entry is not None and now_s < entry.expires_s:
+                life = entry.life
+                life.uses += 1
+                if now_s >= life.until_s and refresh.wants_prefetch(entry, now_s, cache.options):
+                    life.until_s = entry.expires_s
+                    self._prefetch(question, route, now_s)
+                return self._hit(question, client, listener, route, entry, now_s)
+        if not flags & RD:
+            return self.refuse(question, client, listener, route, check.NOT_RECURSIVE, now_s)
+        if entry is not None and cache is not None and refresh.goes_at_once(entry, now_s, cache.options):
+            return self._stale_at_once(question, client, listener, route, entry, now_s)
+        route.counters.requests += 1
+        route.counters.misses += 1
+        waiter: Waiter = tuple.__new__(Waiter, (listener, client, question, route, now_s))
+        flights = self.flights
+        if key in flights.by_key:
+            flights.join(waiter)
+            return None
+        forwarder = self.forwarder if self.forwarder is not None else self._forwarder(key[:-5])
+        if forwarder is None:
+            return self.refuse(question, client, listener, route, _NO_FORWARD, now_s)
+        flight = flights.start(question, [waiter])
+        if flight is None:
+            return self.refuse(question, client, listener, route, _NO_SEAT, now_s)
+        if entry is not None and cache is not None:
+            flight.stale = entry
+            if cache.options.stale_verify_timeout_s is not None:
+                timeout_s = cache.options.stale_verify_timeout_s
+                self.timers.add(timeout_s, _StaleTimer(self, flight), now_s)
+        forwarder.ask(key, listener.max_bytes == STREAM_BYTES, flight, now_s)
+        return None
+
+    def refuse(
+        self,
+        question: Question,
+        client: object,
+        listener: Listener,
+        route: Route,
+        refusal: Refusal,
+        now_s: float,
+    ) -> bytes:
+        """Return the answer that says `refusal`, counted."""
+        response = failures.refuse(question, refusal)
+        self.series.count(
+            listener.labels, route.zone, route.view, question.qtype, refusal.rcode, question.do, refusal.source,
+            question.size_bytes, len(response), 0.0,
+        )  # fmt: skip
+        for observer in self.observers:
+            observer.answered(listener, client, question, response, 0.0)
+        return response
+
+    def landed(self, flight: Flight, packet: bytes | None, refusal: Refusal | None, now_s: float) -> None:
+        """A flight has ended, with a packet that answers its question or with the refusal to send."""
+        waiters = self.flights.land(flight)
+        key = flight.key
+        stale = flight.stale
+        found: Scan | None = None
+        if packet is not None:
+            try:
+                found = scan(packet, 11 + len(key))
+            except Malformed:
+                refusal = _BAD_ANSWER
+            else:
+                if found.rcode > 15:
+                    refusal = _BAD_ANSWER
+        if refusal is not None or found is None:
+            self._failed(flight, waiters, refusal or _BAD_ANSWER, now_s)
+            return
+        if self.upstream_answered is not None:
+            self.upstream_answered()
+            self.upstream_answered = None
+        cache = self.cache
+        if cache is None or (cache.zones and not cache.covers(key[:-5])):
+            self._serve(waiters, found.packet, found.flags & AA, now_s)
+            return
+        lifetime = decide(found, flight.question.qtype, cache.options)
+        if stale is not None and refresh.prefers_stale(stale, lifetime, now_s, cache.options):
+            self._serve_stale(waiters, stale, now_s)
+            return
+        entry = cache.put(key, found, lifetime, now_s)
+        self._serve(waiters, entry.packet, found.flags & AA, now_s)
+
+    def stale_is_due(self, flight: Flight, now_s: float) -> None:
+        """The upstream had its time first: who waits gets the old answer, and the flight goes on."""
+        if flight.stale is None or now_s >= flight.stale.expires_s + self._stale_s():
+            return
+        waiters, flight.waiters = flight.waiters, []
+        self._serve_stale(waiters, flight.stale, now_s)
+
+    def _hit(
+        self, question: Question, client: Any, listener: Any, route: Route, entry: Entry, now_s: float
+    ) -> bytes:
+        elapsed_s = int(now_s - entry.stored_s)
+        kind = entry.kind
+        opt = None
+        if kind == Kind.FAILURE and question.edns_size:
+            opt = opt_record(do=question.do, ede_code=EDE_CACHED_ERROR, ede_text="a failure of a moment ago")
+        response = fit(
+            question, entry.packet, entry.ttl_offsets, elapsed_s, entry.floor_s, listener.max_bytes, 0, opt
+        )  # fmt: skip
+        series = self.series.count(
+            listener.labels, route.zone, route.view, question.qtype, entry.rcode, question.do, "cache",
+            question.size_bytes, len(response), 0.0, KIND_LABELS[kind],
+        )  # fmt: skip
+        if self.observers:
+            for observer in self.observers:
+                observer.answered(listener, client, question, response, 0.0)
+        packets = listener.packets
+        if (
+            packets is not None
+            and question.packet_key is not None
+            and not self.logs_queries
+            and opt is None
+            and now_s < entry.life.until_s
+            and len(response) == len(entry.packet) + (OPT_BYTES if question.edns_size else 0)
+        ):
+            packets.keep(
+                question.packet_key, response, client[0], entry.ttl_offsets, entry.stored_s, elapsed_s,
+                entry.floor_s, entry.life, series,
+            )  # fmt: skip
+        return response
+
+    def _special(self, question: Question, client: object, listener: Listener, route: Route, now_s: float) -> bytes:
+        if question.qclass == CLASS_CH:
+            own = selfcheck.answer(question)
+            if own is not None:
+                return fit(question, own.packet, (), 0, 0, listener.max_bytes, AA)
+        refusal = check.check(question.qtype, question.qclass) or _NO_FORWARD
+        dropped = route._replace(zone=check.NO_ZONE_LABEL) if question.qclass != CLASS_IN else route
+        return self.refuse(question, client, listener, dropped, refusal, now_s)
+
+    def _forwarder(self, name: bytes) -> Forwarder | None:
+        return next((forwarder for forwarder in self.forwarders if forwarder.covers(name)), None)
+
+    def _refresh(self, question: Question, now_s: float) -> bool:
+        """Start a flight that nobody waits for; false if one is in the air already or none may start."""
+        forwarder = self._forwarder(question.name)
+        if forwarder is None or question.key in self.flights.by_key:
+            return False
+        flight = self.flights.start(question, [])
+        if flight is None:
+            return False
+        forwarder.ask(question.key, False, flight, now_s)
+        return True
+
+    def _prefetch(self, question: Question, route: Route, now_s: float) -> None:
+        if self._refresh(question, now_s):
+            route.counters.prefetches += 1
+
+    def _stale_s(self) -> float:
+        return self.cache.options.stale_s if self.cache is not None else 0.0
+
+    def _stale_at_once(
+        self, question: Question, client: Any, listener: Any, route: Route, entry: Entry, now_s: float
+    ) -> bytes:
+        """Answer with what is old, and ask for what is new unless that was tried a moment ago."""
+        if now_s >= entry.life.recheck_s:
+            self._refresh(question, now_s)
+        waiter = Waiter(listener, client, question, route, now_s)
+        return self._stale_response(waiter, entry, now_s)
+
+    def _stale_response(self, waiter: Waiter, entry: Entry, now_s: float) -> bytes:
+        """Return the old answer with the TTL of RFC 8767 and the extended error that says what it is."""
+        options = self.cache.options if self.cache is not None else None
+        listener, client, question, route, started_s = waiter
+        packet = entry.packet
+        if options is not None:
+            packet = clamp_ttls(packet, entry.ttl_offsets, 1, options.stale_answer_ttl_s)
+        code = EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
+        opt = opt_record(do=question.do, ede_code=code, ede_text="the upstream did not answer in time")
+        response = fit(question, packet, (), 0, 0, listener.max_bytes, 0, opt)
+        route.counters.served_stale += 1
+        self.series.count(
+            listener.labels, route.zone, route.view, question.qtype, entry.rcode, question.do, "cache",
+            question.size_bytes, len(response), now_s - started_s, KIND_LABELS[entry.kind],
+        )  # fmt: skip
+        for observer in self.observers:
+            observer.answered(listener, client, question, response, now_s - started_s)
+        return response
+
+    def _serve_stale(self, waiters: list[Waiter], entry: Entry, now_s: float) -> None:
+        """Give all of `waiters` the old answer; for a while, the next askers get it at once."""
+        if self.cache is not None:
+            entry.life.recheck_s = now_s + self.cache.options.stale_recheck_s
+        for waiter in waiters:
+            # Asking was counted as a miss; in the end it was the cache that answered.
+            waiter.listener.send(self._stale_response(waiter, entry, now_s), waiter.client)
+
+    def _failed(self, flight: Flight, waiters: list[Waiter], refusal: Refusal, now_s: float) -> None:
+        for observer in self.observers:
+            observer.failed(flight.question, refusal)
+        cache = self.cache
+        if flight.stale is not None and now_s < flight.stale.expires_s + self._stale_s():
+            self._serve_stale(waiters, flight.stale, now_s)
+            return
+        if cache is not None and refusal.rcode == SERVFAIL and cache.options.servfail_s:
+            header = b"\0\0" + (QR | SERVFAIL).to_bytes(2, "big") + b"\0\1\0\0\0\0\0\0"
+            cache.keep_failure(flight.key, header + flight.key[:-1], MADE_FAILURE_S, now_s)
+        for waiter in waiters:
+            listener, client, question, route, started_s = waiter
+            response = failures.refuse(question, refusal)
+            self.series.count(
+                listener.labels, route.zone, route.view, question.qtype, refusal.rcode, question.do, refusal.source,
+                question.size_bytes, len(response), now_s - started_s,
+            )  # fmt: skip
+            for observer in self.observers:
+                observer.answered(listener, client, question, response, now_s - started_s)
+            listener.send(response, client)
+
+    def _serve(
+        self,
+        waiters: list[Waiter],
+        packet: bytes,
+        authoritative: int,
+        now_s: float,
+    ) -> None:
+        """Fit a fresh answer to each waiter and send it; many waiters are served over several loop turns."""
+        rcode = packet[3] & 0x0F
+        for waiter in waiters[:SERVED_PER_TURN]:
+            listener, client, question, route, started_s = waiter
+            response = fit(question, packet, (), 0, 0, listener.max_bytes, authoritative)
+            self.series.count(
+                listener.labels, route.zone, route.view, question.qtype, rcode, question.do, "forward",
+                question.size_bytes, len(response), now_s - started_s,
+            )  # fmt: skip
+            if self.observers:
+                for observer in self.observers:
+                    observer.answered(listener, client, question, response, now_s - started_s)
+            listener.send(response, client)
+        if len(waiters) > SERVED_PER_TURN:
+            rest = waiters[SERVED_PER_TURN:]
+            self.timers.call_soon(lambda: self._serve(rest, packet, authoritative, self.timers.now()))
+
+
+class _StaleTimer:
+    """`serve_stale verify TIMEOUT`: wakes the pipeline unless the flight has landed by then."""
+
+    __slots__ = ("_flight", "_pipeline")
+
+    def __init__(self, pipeline: Pipeline, flight: Flight) -> None:
+        self._pipeline = pipeline
+        self._flight = flight
+
+    @property
+    def done(self) -> bool:
+        return self._flight.done
+
+    def expire(self, now_s: float) -> None:
+        self._pipeline.stale_is_due(self._flight, now_s)

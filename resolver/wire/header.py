@@ -1,0 +1,26 @@
+"""The twelve bytes in front of every message (RFC 1035 section 4.1.1) and the codes they carry."""
+
+import struct
+
+HEADER = struct.Struct(">HHHHHH")
+"""ID, flags, QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT."""
+
+HEADER_BYTES = 12
+
+QR = 0x8000
+OPCODE_MASK = 0x7800
+AA = 0x0400
+TC = 0x0200
+RD = 0x0100
+RA = 0x0080
+AD = 0x0020
+CD = 0x0010
+RCODE_MASK = 0x000F
+
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
+BADVERS = 16
+
+TYPE_A, TYPE_NS, TYPE_CNAME, TYPE_SOA, TYPE_TXT, TYPE_AAAA = 1, 2, 5, 6, 16, 28
+TYPE_OPT, TYPE_DS, TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 41, 43, 251, 252, 255
+
+CLASS_IN, CLASS_CH = 1, 3
