@@ -147,12 +147,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="resolver demo", description="A stand-in for kube-dns to try things with."
     )
-    parser.add_argument(
-        "-port", "--port", type=int, default=DEFAULT_PORT, help="UDP and TCP port (default 5301)"
-    )
-    parser.add_argument(
-        "-bind", "--bind", default="127.0.0.1", help="address to listen on (default 127.0.0.1)"
-    )
+    parser.add_argument("-port", "--port", type=int, default=DEFAULT_PORT, help="UDP and TCP port (default 5301)")
+    parser.add_argument("-bind", "--bind", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     options = parser.parse_args(argv)
     return asyncio.run(_serve(options.bind, options.port))
 

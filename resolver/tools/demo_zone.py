@@ -122,9 +122,7 @@ class DemoZone:
         return packed
 
     def _reply(self, query: DNSRecord, opts: list[RR]) -> DNSRecord:
-        header = DNSHeader(
-            id=query.header.id, qr=1, opcode=query.header.opcode, rd=query.header.rd, bitmap=None
-        )
+        header = DNSHeader(id=query.header.id, qr=1, opcode=query.header.opcode, rd=query.header.rd, bitmap=None)
         reply = DNSRecord(header, questions=query.questions[:1])
         if query.header.opcode != 0:
             header.rcode = RCODE.NOTIMP
@@ -143,11 +141,7 @@ class DemoZone:
         """Fill in what the zones hold for the question of `reply`, following CNAMEs among them."""
         question = reply.questions[0]
         name, header = _key(question.qname.label), reply.header
-        if (
-            question.qclass != CLASS.IN
-            or self._soa(name) is None
-            or question.qtype in (QTYPE.AXFR, QTYPE.IXFR)
-        ):
+        if question.qclass != CLASS.IN or self._soa(name) is None or question.qtype in (QTYPE.AXFR, QTYPE.IXFR):
             header.rcode = RCODE.REFUSED
             return
         header.aa = 1

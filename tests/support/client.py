@@ -82,9 +82,7 @@ class Udp:
         """Connect to host:port, from address `source` where given."""
         loop = asyncio.get_running_loop()
         local = (source, 0) if source is not None else None
-        transport, inbox = await loop.create_datagram_endpoint(
-            _Inbox, remote_addr=(host, port), local_addr=local
-        )
+        transport, inbox = await loop.create_datagram_endpoint(_Inbox, remote_addr=(host, port), local_addr=local)
         return cls(transport, inbox)
 
     def send(self, wire: bytes) -> None:
@@ -124,9 +122,7 @@ class Tcp:
         self.writer = writer
 
     @classmethod
-    async def open(
-        cls, host: str, port: int, *, source: str | None = None, timeout_s: float = TIMEOUT_S
-    ) -> Self:
+    async def open(cls, host: str, port: int, *, source: str | None = None, timeout_s: float = TIMEOUT_S) -> Self:
         """Connect to host:port, from address `source` where given."""
         local = (source, 0) if source is not None else None
         opening = asyncio.open_connection(host, port, local_addr=local)

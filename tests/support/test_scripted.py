@@ -34,9 +34,7 @@ async def test_what_is_told_is_answered_over_both_protocols() -> None:
 async def test_an_answer_waits_for_its_event_and_others_pass_it() -> None:
     async with scripted.running() as upstream:
         release = asyncio.Event()
-        upstream.on(
-            "slow.example.", "A", Reply(records=("slow.example. 30 IN A 192.0.2.8",), release=release)
-        )
+        upstream.on("slow.example.", "A", Reply(records=("slow.example. 30 IN A 192.0.2.8",), release=release))
         upstream.answer("web.example.", "A", WEB)
         async with await Tcp.open(upstream.host, upstream.port) as stream:
             stream.send(query("slow.example.", query_id=1).to_wire())

@@ -142,9 +142,7 @@ def running(
     """
     executable = shutil.which("unbound", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if executable is None:
-        raise UnboundError(
-            "unbound is not installed; `make test` as root installs it, or: apt-get install unbound"
-        )
+        raise UnboundError("unbound is not installed; `make test` as root installs it, or: apt-get install unbound")
     command = ([] if pin_to_cpu is None else ["taskset", "-c", str(pin_to_cpu)]) + [executable]
     address = host or loopback()
     with tempfile.TemporaryDirectory(prefix="unbound-") as name:
@@ -154,32 +152,33 @@ def running(
             path = folder / f"{number}.zone"
             path.write_text(text)
             sections.append(_ZONE.format(name=zone, path=path))
-        lines = "\n".join(f"    {line}" for line in (*local_data, *server_lines))
-        for tries_left in reversed(range(START_TRIES)):
-            config = _CONFIG.format(
-                host=address,
-                port=port or free_port(address),
-                folder=folder,
-                server_lines=lines,
-                sections="".join(sections),
-            )
-            try:
-                server = _start(command, folder, config)
-                break
-            except UnboundError:
-                if not tries_left or port:
-                    raise
+        config = _CONFIG.format(
+            host=address,
+            port="{port}",
+            folder=folder,
+            server_lines="\n".join(f"    {line}" for line in (*local_data, *server_lines)),
+            sections="".join(sections),
+        )
+        server = _start_somewhere(command, folder, config, address, port)
         try:
             yield server
         finally:
             server.stop()
 
 
-def _start(command: list[str], folder: Path, config: str) -> Unbound:
+def _start_somewhere(command: list[str], folder: Path, config: str, host: str, port: int | None) -> Unbound:
+    """Start it on this port, or on a free one; somebody else may take that before it does, so try again then."""
+    if port is not None:
+        return _start(command, folder, config, host, port)
+    for _ in range(START_TRIES - 1):
+        with contextlib.suppress(UnboundError):
+            return _start(command, folder, config, host, free_port(host))
+    return _start(command, folder, config, host, free_port(host))
+
+
+def _start(command: list[str], folder: Path, config: str, host: str, port: int) -> Unbound:
     """Start it and return once it answers; raises UnboundError, and leaves nothing running then."""
-    (folder / "unbound.conf").write_text(config)
-    interface = config.split("interface: ", 1)[1].split("\n", 1)[0]
-    host, _, port = interface.partition("@")
+    (folder / "unbound.conf").write_text(config.replace("@{port}", f"@{port}"))
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -188,8 +187,8 @@ def _start(command: list[str], folder: Path, config: str) -> Unbound:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    server = Unbound(host, int(port), folder, process)
-    if not answers(host, int(port), lambda: process.poll() is not None):
+    server = Unbound(host, port, folder, process)
+    if not answers(host, port, lambda: process.poll() is not None):
         server.stop()
         raise UnboundError(f"unbound does not answer on {host}:{port}:\n{log.read_text()[-2000:]}")
     return server

@@ -151,9 +151,7 @@ def test_hostile_bytes(wire: bytes, rcode: int | None) -> None:
 
 
 QUERIES = [
-    query(name, rdtype, edns=edns, do=edns).to_wire()
-    for name, rdtype, _, _ in FACTS
-    for edns in (False, True)
+    query(name, rdtype, edns=edns, do=edns).to_wire() for name, rdtype, _, _ in FACTS for edns in (False, True)
 ]
 
 
@@ -163,9 +161,7 @@ QUERIES = [
     spoilt=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=6),
     tcp=st.booleans(),
 )
-def test_no_bytes_raise_and_no_answer_is_too_large(
-    wire: bytes, spoilt: list[tuple[int, int]], tcp: bool
-) -> None:
+def test_no_bytes_raise_and_no_answer_is_too_large(wire: bytes, spoilt: list[tuple[int, int]], tcp: bool) -> None:
     mutated = bytearray(wire)
     for place, octet in spoilt:
         if place < len(mutated):
