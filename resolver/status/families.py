@@ -91,9 +91,7 @@ CACHE_STALE = Family(
     "The number of requests served from stale cache entries.",
     _CACHE,
 )
-CACHE_EVICTIONS = Family(
-    "coredns_cache_evictions_total", "counter", "The count of cache evictions.", _CACHE_TYPE
-)
+CACHE_EVICTIONS = Family("coredns_cache_evictions_total", "counter", "The count of cache evictions.", _CACHE_TYPE)
 
 PROXY_DURATION = Family(
     "coredns_proxy_request_duration_seconds",
@@ -138,9 +136,7 @@ HEALTH_DURATION = Family(
 HEALTH_FAILURES = Family(
     "coredns_health_request_failures_total", "counter", "The number of times the health check failed."
 )
-RELOAD_FAILED = Family(
-    "coredns_reload_failed_total", "counter", "Counter of the number of failed reload attempts."
-)
+RELOAD_FAILED = Family("coredns_reload_failed_total", "counter", "Counter of the number of failed reload attempts.")
 RELOAD_INFO = Family(
     "coredns_reload_version_info",
     "gauge",
@@ -151,8 +147,7 @@ PANICS = Family("coredns_panics_total", "counter", "A metrics that counts the nu
 BUILD_INFO = Family(
     "coredns_build_info",
     "gauge",
-    "A metric with a constant '1' value labeled by version, revision, and goversion"
-    " from which CoreDNS was built.",
+    "A metric with a constant '1' value labeled by version, revision, and goversion from which CoreDNS was built.",
     ("version", "revision", "goversion"),
 )
 PLUGIN_ENABLED = Family(
@@ -280,9 +275,7 @@ LONGEST_TURN = Family(
     "The longest that the event loop was busy without a pause.",
 )
 
-PROCESS_CPU = Family(
-    "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."
-)
+PROCESS_CPU = Family("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.")
 PROCESS_RESIDENT = Family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
 PROCESS_VIRTUAL = Family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.")
 PROCESS_START = Family(

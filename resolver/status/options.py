@@ -1,5 +1,6 @@
 """What the `health`, `ready` and `prometheus` directives can say (CoreDNS, to 1.14.7), and HTTP's bounds."""
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,3 +48,24 @@ class HttpOptions:
     request_s: float = 5.0  # a request that has begun must be whole by then (CoreDNS ReadTimeout)
     write_s: float = 5.0  # a client that does not read is closed then (CoreDNS WriteTimeout)
     idle_s: float = 5.0  # between requests of one connection (CoreDNS IdleTimeout)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return host and port of `:8080`, `127.0.0.1:9153`, `[::1]:8181` or `localhost:9153`.
+
+    The empty host is every address of this machine, and `localhost` is 127.0.0.1, as in CoreDNS. Other names
+    are not looked up: who would answer? Raises ValueError that says what is accepted.
+    """
+    host, colon, port_text = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""  # an IPv6 address without brackets: its last group is no port
+    if not colon or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65535:
+        raise ValueError(f"{text!r} is not an address with a port, such as :8080 or 127.0.0.1:8080")
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        return (str(ipaddress.ip_address(host)) if host else ""), int(port_text)
+    except ValueError:
+        raise ValueError(f"{text!r}: the host must be empty, localhost or an IP address") from None
