@@ -40,10 +40,16 @@ class ReloadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One server block: its zones, where it listens, and what each of its directives said."""
+    """One server block: its zones, where it listens, and what each of its directives said.
+
+    Each of `zones` is served on each of `listen`. A server block whose keys name several ports becomes one
+    value per port; these have the same `number` and equal options, and share one cache (CoreDNS: all keys of
+    a server block share their plugins).
+    """
 
     zones: tuple[str, ...]
     listen: tuple[ListenAddress, ...]
+    number: int = 0  # which server block of the Corefile it came from, from 0
     file: str = ""
     line: int = 0
     cache: CacheOptions | None = None
@@ -62,7 +68,9 @@ class Block:
 class ProcessOptions:
     """What the flags said (docs/configuration.md lists them); one field each, named as the flag."""
 
+    given: frozenset[str] = frozenset()  # names of the flags that were written, without their dashes
     conf: str = ""  # the Corefile; `stdin` reads standard input; empty: the embedded default
+    stdin_text: bytes | None = None  # what `-conf stdin` read; kept, because it cannot be read again
     dns_port: int = 53  # of blocks without a port
     local_ips: tuple[str, ...] = ()  # `-localip`: what pods ask; `bind` decides where we listen
     pidfile: str = ""
@@ -75,8 +83,8 @@ class ProcessOptions:
     metrics_listen_address: str = "0.0.0.0:9353"  # the second metrics endpoint of node-cache
     prometheus_listen_address: str = ":9253"  # fills __PROMETHEUS__ENDPOINT__
     health_port: int = 8080  # only in the node's rules; the `health` directive has its own address
-    setup_interface: bool = True
-    setup_iptables: bool = True
+    setup_interface: bool = False  # node-cache's default, true, holds once `-localip` is given
+    setup_iptables: bool = False
     interface_name: str = "nodelocaldns"
     skip_teardown: bool = False
     cache_memory_bytes: int = 64 * 1024 * 1024  # of all caches together; flag, else a quarter of the cgroup's limit
