@@ -15,7 +15,7 @@ start, most of it for an HTTP server of its own (docs/decisions/metrics-without-
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 TIME_BUCKETS_S = tuple(0.00025 * 2**n for n in range(16))
 """CoreDNS plugin.TimeBuckets: 0.25 ms to 8.192 s."""
@@ -54,20 +54,19 @@ def _no_entries() -> tuple[int, int]:
 class CacheCounters:
     """What one cache did for the questions of one server address.
 
-    zones    The comma-joined origins that it caches for.
-    entries  Returns how many answers it holds: (success, denial).
-    lane     Returns how many hits were counted elsewhere, by the packet cache: (success, denial). They are
-             added to hits and requests.
+    zones        The comma-joined origins that it caches for: CoreDNS's label.
+    block_zones  The zones of the server block, as the series have them; empty: `zones` says it.
+    entries      Returns how many answers it holds: (success, denial).
+    requests     Questions that it did not answer when they came. Hits are counted by the series
+                 (`plugin` cache), so that the packet cache need not count twice; the scrape adds them.
     """
 
     server: str
     zones: str
     view: str
+    block_zones: tuple[str, ...] = ()
     entries: Callable[[], tuple[int, int]] = _no_entries
-    lane: Callable[[], tuple[int, int]] = _no_entries
     requests: int = 0
-    hits_success: int = 0
-    hits_denial: int = 0
     misses: int = 0
     prefetches: int = 0
     drops: int = 0  # answers not kept because they do not fit their question
@@ -76,11 +75,12 @@ class CacheCounters:
     evictions_denial: int = 0
 
 
-class ConnReuse(Protocol):
+@dataclass(slots=True)
+class ConnCounts:
     """How often a question found an open connection or socket, and how often one had to be opened."""
 
-    hits: int
-    misses: int
+    hits: int = 0
+    misses: int = 0
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class UpstreamCounters:
 
     to: str
     by_rcode: dict[int, Histogram] = field(default_factory=dict)
-    connections: dict[str, ConnReuse] = field(default_factory=dict)
+    connections: dict[str, ConnCounts] = field(default_factory=dict)
     in_use: bool = True
     healthcheck_failures: int = 0
     timeouts: int = 0

@@ -83,7 +83,7 @@ class Exposition:
         registry = self._registry
         yield f.BUILD_INFO, {(VERSION, self._revision, f"python{platform.python_version()}"): 1}
         yield from fold.families()
-        yield from cache_families(registry.caches.values())
+        yield from cache_families(registry.caches.values(), fold.cache_hits)
         yield from upstream_families(registry.upstreams.values())
         yield from process_families(registry)
         yield from self._process.families()

@@ -20,6 +20,9 @@ FamilyOf = tuple[f.Family, f.Samples]
 PROXY_NAME = "forward"
 """CoreDNS's `proxy_name` label: the plugin that owns the upstreams."""
 
+CACHE_PLUGIN = "cache"
+"""CoreDNS's `plugin` label of an answer from the cache."""
+
 
 def rcode_name(rcode: int) -> str:
     """Return the label of an rcode; those without a name are their number, as in CoreDNS."""
@@ -33,6 +36,7 @@ class SeriesFold:
         self.requests: Counts = {}
         self.do_requests: Counts = {}
         self.responses: Counts = {}
+        self.cache_hits: Counts = {}
         self.durations: dict[Labels, Histogram] = {}
         self.request_sizes: dict[Labels, Histogram] = {}
         self.response_sizes: dict[Labels, Histogram] = {}
@@ -49,6 +53,9 @@ class SeriesFold:
             self.do_requests[place] = self.do_requests.get(place, 0) + uses
         answered = (server, zone, view, rcode_name(key.rcode), key.plugin)
         self.responses[answered] = self.responses.get(answered, 0) + uses
+        if key.plugin == CACHE_PLUGIN:
+            hit = (server, "success" if key.kind == "success" else "denial", zone, view)
+            self.cache_hits[hit] = self.cache_hits.get(hit, 0) + uses
         self._add_durations(place, series, uses)
         by_proto = (server, zone, view, proto)
         for sizes, bucket, total in (
@@ -90,40 +97,45 @@ class SeriesFold:
         yield f.OLD_RCODES, regroup(self.responses, f.DNS_RESPONSES, f.OLD_RCODES)
 
 
-CacheReader = Callable[[CacheCounters], int]
-
-_CACHE_COUNTS: tuple[tuple[f.Family, CacheReader], ...] = (
-    (f.CACHE_REQUESTS, lambda cache: cache.requests + sum(cache.lane())),
+_CACHE_COUNTS: tuple[tuple[f.Family, Callable[[CacheCounters], int]], ...] = (
     (f.CACHE_MISSES, lambda cache: cache.misses),
     (f.CACHE_PREFETCHES, lambda cache: cache.prefetches),
     (f.CACHE_DROPS, lambda cache: cache.drops),
     (f.CACHE_STALE, lambda cache: cache.served_stale),
 )
 
-_CACHE_COUNTS_BY_TYPE: tuple[tuple[f.Family, Callable[[CacheCounters], tuple[int, int]]], ...] = (
-    (f.CACHE_ENTRIES, lambda cache: cache.entries()),
-    (
-        f.CACHE_HITS,
-        lambda cache: (cache.hits_success + cache.lane()[0], cache.hits_denial + cache.lane()[1]),
-    ),
-    (f.CACHE_EVICTIONS, lambda cache: (cache.evictions_success, cache.evictions_denial)),
-)
 
+def cache_families(caches: Iterable[CacheCounters], series_hits: Counts) -> Iterator[FamilyOf]:
+    """Yield the `coredns_cache_*` families. `series_hits`: `SeriesFold.cache_hits`, which has all hits.
 
-def cache_families(caches: Iterable[CacheCounters]) -> Iterator[FamilyOf]:
-    """Yield the `coredns_cache_*` families."""
+    A kept failure is a denial, as in CoreDNS, whose denial store holds SERVFAIL too.
+    """
     kept = list(caches)
+    entries: Counts = {}
+    hits: Counts = {}
+    requests: Counts = {}
+    evictions: Counts = {}
+    for cache in kept:
+        server, zones, view = cache.server, cache.zones, cache.view
+        stored = cache.entries()
+        evicted = (cache.evictions_success, cache.evictions_denial)
+        total = cache.requests
+        for position, kind in enumerate(("success", "denial")):
+            labels = (server, kind, zones, view)
+            entries[labels] = stored[position]
+            evictions[labels] = evicted[position]
+            hits[labels] = sum(
+                series_hits.get((server, kind, zone, view), 0) for zone in cache.block_zones or zones.split(",")
+            )
+            total += hits[labels]
+        requests[server, zones, view] = total
+    yield f.CACHE_ENTRIES, entries
+    yield f.OLD_CACHE_SIZE, regroup(entries, f.CACHE_ENTRIES, f.OLD_CACHE_SIZE)
+    yield f.CACHE_REQUESTS, requests
+    yield f.CACHE_HITS, hits
+    yield f.CACHE_EVICTIONS, evictions
     for family, read in _CACHE_COUNTS:
         yield family, {(cache.server, cache.zones, cache.view): read(cache) for cache in kept}
-    for family, read_both in _CACHE_COUNTS_BY_TYPE:
-        samples: Counts = {}
-        for cache in kept:
-            success, denial = read_both(cache)
-            samples[cache.server, "success", cache.zones, cache.view] = success
-            samples[cache.server, "denial", cache.zones, cache.view] = denial
-        yield family, samples
-        if family is f.CACHE_ENTRIES:
-            yield f.OLD_CACHE_SIZE, regroup(samples, f.CACHE_ENTRIES, f.OLD_CACHE_SIZE)
 
 
 def upstream_families(upstreams: Iterable[UpstreamCounters]) -> Iterator[FamilyOf]:

@@ -149,7 +149,7 @@ def _open(host: str, port: int, *, reuse_port: bool) -> socket.socket:
             if not host and error.errno == errno.EADDRNOTAVAIL:
                 continue  # IPv6 is compiled in and switched off
             if error.errno == errno.EADDRINUSE:
-                raise AddressInUse(host, port, "tcp", f"{text} (TCP) is in use") from None
+                raise AddressInUse(f"{text} (TCP) is in use", host, port) from None
             raise ListenError(f"{text} (TCP): {error.strerror}") from None
         return opened
     raise ListenError(f"{text} (TCP): this system has no such address family")
