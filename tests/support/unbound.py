@@ -50,7 +50,6 @@ server:
     insecure-lan-zones: yes
     rrset-roundrobin: no
     minimal-responses: no
-    extended-statistics: yes
     statistics-cumulative: yes
     edns-buffer-size: 1232
     max-udp-size: 4096

@@ -1,0 +1,1 @@
+"""What node-local-dns answers, and what we answer to the same."""
