@@ -24,7 +24,13 @@ class ConfigError(ResolverError):
 
 
 class AddressInUse(ResolverError):
-    """A listen address that another process holds; the text names the address and, if known, the holder."""
+    """A listen address that another process holds; the text names the address, the fields say what to look for."""
+
+    def __init__(self, problem: str, host: str = "", port: int = 0, protocol: str = "tcp") -> None:
+        super().__init__(problem)
+        self.host = host
+        self.port = port
+        self.protocol = protocol
 
 
 class UpstreamError(ResolverError):

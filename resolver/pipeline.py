@@ -22,6 +22,7 @@ from resolver.clock import Timers
 from resolver.collapse.flights import Flight, Flights, Waiter
 from resolver.errors import Malformed
 from resolver.forward.forwarder import Forwarder
+from resolver.forward.loops import TYPE_HINFO, LoopWatch
 from resolver.metrics import CacheCounters
 from resolver.reply import failures
 from resolver.reply.fit import STREAM_BYTES, fit
@@ -36,7 +37,7 @@ from resolver.wire.edns import (
     PLAIN,
     opt_record,
 )  # fmt: skip
-from resolver.wire.header import AA, CLASS_CH, CLASS_IN, NXDOMAIN, QR, RD, SERVFAIL, TYPE_ANY, TYPE_OPT
+from resolver.wire.header import AA, CLASS_CH, CLASS_IN, NXDOMAIN, QR, RD, SERVFAIL
 from resolver.wire.question import Question
 from resolver.wire.ttls import Scan, clamp_ttls, scan
 
@@ -92,30 +93,38 @@ class Pipeline:
         self,
         cache: Cache | None,
         flights: Flights,
-        forwarders: Sequence[Forwarder],
         series: SeriesTable,
         timers: Timers,
         observers: Sequence[Observer] = (),
         logs_queries: bool = False,
+        loops: LoopWatch | None = None,
         upstream_answered: Callable[[], None] = lambda: None,
     ) -> None:
         """Put the stages together. `logs_queries`: each answer must be seen, so none may come from a rendering."""
         self.cache = cache
         self.flights = flights
-        self.forwarders = tuple(forwarders)
-        # The usual block forwards everything one way; then nobody needs to look.
-        self.forwarder = forwarders[0] if forwarders and forwarders[0].takes_all else None
+        self.forwarders: tuple[Forwarder, ...] = ()
+        self.forwarder: Forwarder | None = None
         self.series = series
         self.timers = timers
         self.observers = tuple(observers)
         self.logs_queries = logs_queries
+        self.loops = loops
         self.upstream_answered: Callable[[], None] | None = upstream_answered
+
+    def use(self, forwarders: Sequence[Forwarder]) -> None:
+        """Forward by these; they call `landed`, so they are made after the pipeline."""
+        self.forwarders = tuple(forwarders)
+        # The usual block forwards everything one way; then nobody needs to look.
+        self.forwarder = forwarders[0] if forwarders and forwarders[0].takes_all else None
 
     def answer(self, question: Question, client: Any, listener: Any, route: Route, now_s: float) -> bytes | None:
         """Return the answer to `question`, or None when a flight has it. Never raises."""
         key, _, qtype, qclass, _, flags, *_ = question
-        if qclass != CLASS_IN or qtype == TYPE_OPT or (not 0 < qtype < 128 and qtype < TYPE_ANY):
-            return self._special(question, client, listener, route, now_s)
+        if qclass != CLASS_IN or qtype in check.SPECIAL_TYPES:
+            special = self._special(question, listener, route, now_s)
+            if special is not None:
+                return special
         cache = self.cache
         entry = None
         if cache is not None and (not cache.zones or cache.covers(key[:-5])):
@@ -242,14 +251,19 @@ class Pipeline:
             )  # fmt: skip
         return response
 
-    def _special(self, question: Question, client: object, listener: Listener, route: Route, now_s: float) -> bytes:
+    def _special(self, question: Question, listener: Listener, route: Route, now_s: float) -> bytes | None:
+        """Answer what no cache and no upstream is asked; None if it is an ordinary question after all."""
         if question.qclass == CLASS_CH:
             own = selfcheck.answer(question)
             if own is not None:
                 return fit(question, own.packet, (), 0, 0, listener.max_bytes, AA)
-        refusal = check.check(question.qtype, question.qclass) or _NO_FORWARD
+        refusal = check.check(question.qtype, question.qclass)
+        if question.qtype == TYPE_HINFO and self.loops is not None and self.loops.seen(question.name):
+            refusal = check.OUR_OWN
+        if refusal is None:
+            return None
         dropped = route._replace(zone=check.NO_ZONE_LABEL) if question.qclass != CLASS_IN else route
-        return self.refuse(question, client, listener, dropped, refusal, now_s)
+        return self.refuse(question, None, listener, dropped, refusal, now_s)
 
     def _forwarder(self, name: bytes) -> Forwarder | None:
         return next((forwarder for forwarder in self.forwarders if forwarder.covers(name)), None)

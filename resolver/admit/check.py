@@ -15,9 +15,12 @@ _META = Refusal(NOTIMP, EDE_NOT_SUPPORTED, "this meta type is not implemented")
 _NO_QUESTION = Refusal(FORMERR)
 
 OUTSIDE = Refusal(REFUSED, EDE_PROHIBITED, "no server block covers this name")
-NOT_RECURSIVE = Refusal(
-    REFUSED, EDE_NOT_AUTHORITATIVE, "not in the cache, and the query did not ask for recursion"
-)
+NOT_RECURSIVE = Refusal(REFUSED, EDE_NOT_AUTHORITATIVE, "not in the cache, and the query did not ask for recursion")
+OUR_OWN = Refusal(REFUSED, EDE_PROHIBITED, "a loop check came back")
+
+SPECIAL_TYPES = frozenset({0, 13, TYPE_OPT, *range(128, 255)})
+"""Types that are looked at before anything else: meta types, and HINFO for the loop check."""
+
 NO_ZONE_LABEL = "dropped"
 """CoreDNS's zone label for what no server block took."""
 

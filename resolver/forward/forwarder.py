@@ -35,8 +35,7 @@ Landed = Callable[[Any, bytes | None, Refusal | None, float], None]
 
 _ONE_QUESTION = b"\0\1\0\0\0\0"
 _TAILS = tuple(
-    ((RD | AD | (CD if bits & CD_BIT else 0)).to_bytes(2, "big") + _ONE_QUESTION + b"\0\1")
-    for bits in range(4)
+    ((RD | AD | (CD if bits & CD_BIT else 0)).to_bytes(2, "big") + _ONE_QUESTION + b"\0\1") for bits in range(4)
 )
 """A query between its ID and its question, by the key's last byte; one additional record, the OPT."""
 
@@ -46,9 +45,7 @@ _OPTS = tuple(PLAIN[bool(bits & DO_BIT)] for bits in range(4))
 class Forwarder:
     """Upstreams and fallback of one directive. `following` is the next directive of the block, for `next`."""
 
-    def __init__(
-        self, options: ForwardOptions, timers: Timers, counters: ForwardCounters, landed: Landed
-    ) -> None:
+    def __init__(self, options: ForwardOptions, timers: Timers, counters: ForwardCounters, landed: Landed) -> None:
         self.options = options
         self.timers = timers
         self.counters = counters
@@ -71,9 +68,7 @@ class Forwarder:
 
     def covers(self, name: bytes) -> bool:
         """Tell whether lower-case wire `name` is under FROM and not under any `except`."""
-        return names.is_below(name, self._from) and not any(
-            names.is_below(name, zone) for zone in self._except
-        )
+        return names.is_below(name, self._from) and not any(names.is_below(name, zone) for zone in self._except)
 
     def swap(self, upstreams: Sequence[Upstream], fallback: Sequence[Upstream]) -> list[Upstream]:
         """Use these from now on; return those that are not used any more, for the caller to close."""

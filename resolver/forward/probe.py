@@ -82,21 +82,32 @@ class Prober:
             await self._timers.sleep(self._options.health_check_s)
 
     async def _answers(self, upstream: Upstream) -> bool:
-        body = self._header + self._asked
-        if upstream.tls or self._options.force_tcp:
-            try:
-                await upstream.streams.ask(os.urandom(2) + body, CHECK_TIMEOUT_S)
-            except UpstreamError:
-                return False
-            return True
-        probe = _Probe(self._asked, asyncio.get_running_loop().create_future())
+        stream = upstream.tls or self._options.force_tcp
+        return await answers(upstream, self._header, self._asked, stream, CHECK_TIMEOUT_S, self._timers)
+
+
+async def answers(
+    upstream: Upstream, header: bytes, asked: bytes, stream: bool, timeout_s: float, timers: Timers
+) -> bool:
+    """Ask `upstream` one question, once, and tell whether any answer came within `timeout_s`.
+
+    header  The query's ten bytes between ID and question.
+    asked   The question section, its name in lower case.
+    """
+    if stream:
         try:
-            port, query_id = upstream.udp.send(probe, body, self._timers.now())
+            await upstream.streams.ask(os.urandom(2) + header + asked, timeout_s)
         except UpstreamError:
             return False
-        timeout = self._timers.call_after(CHECK_TIMEOUT_S, lambda: probe.end(False))
-        try:
-            return await probe.ended
-        finally:
-            timeout.cancel()
-            port.forget(query_id)
+        return True
+    probe = _Probe(asked, asyncio.get_running_loop().create_future())
+    try:
+        port, query_id = upstream.udp.send(probe, header + asked, timers.now())
+    except UpstreamError:
+        return False
+    timeout = timers.call_after(timeout_s, lambda: probe.end(False))
+    try:
+        return await probe.ended
+    finally:
+        timeout.cancel()
+        port.forget(query_id)

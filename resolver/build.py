@@ -1,0 +1,246 @@
+"""From settings to the parts that serve: caches, flights, forwarders, pipelines, routes.
+
+What callers may rely on:
+
+- Nothing is bound, read or sent before `Parts.start`; a build that fails has changed nothing.
+- What a reload must not lose lives in `Kept`: the cache and the flights of a block whose zones go on existing are
+  handed to its successor. Blocks are known again by their zones.
+- `Parts.close` ends what one build started, and leaves `Kept` alone.
+"""
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from resolver import logs
+from resolver.accept import sockets
+from resolver.cache.cache import Cache
+from resolver.cache.ledger import Ledger
+from resolver.clock import Timers
+from resolver.collapse.flights import Flights
+from resolver.collapse.options import CollapseOptions
+from resolver.forward.discover import Address, Discovery
+from resolver.forward.forwarder import Forwarder
+from resolver.forward.loops import LoopWatch
+from resolver.forward.options import ForwardOptions
+from resolver.forward.tls import client_context
+from resolver.forward.upstream import Upstream
+from resolver.forward.upstream import label as upstream_label
+from resolver.metrics import CacheCounters, Registry
+from resolver.pipeline import KIND_LABELS, Pipeline, Route
+from resolver.report.observers import observers_of
+from resolver.report.series import SeriesTable
+from resolver.settings.model import Block, Settings
+
+Zones = tuple[str, ...]
+Place = tuple[str, int]
+"""Host and port that a listener is bound to; hosts are addresses, wildcards spelt out."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """What lives as long as the process."""
+
+    timers: Timers
+    ledger: Ledger
+    series: SeriesTable
+    registry: Registry
+    caches: dict[Zones, Cache] = field(default_factory=dict)
+    flights: dict[Zones, Flights] = field(default_factory=dict)
+
+
+class Parts:
+    """All that one `Settings` value became. `routes` says, for each place, who answers there."""
+
+    def __init__(self, settings: Settings, kept: Kept, upstream_answered: Callable[[str], None]) -> None:
+        """Build everything. Raises ConfigError for what only a build can find (TLS files)."""
+        self.settings = settings
+        self.routes: dict[Place, list[Route]] = {}
+        self.pipelines: list[Pipeline] = []
+        self._kept = kept
+        self._discoveries: list[Discovery] = []
+        self._closing: list[Upstream] = []
+        self._forwarders: list[Forwarder] = []
+        self._loops: list[LoopWatch] = []
+        self._own = {(listen.host, listen.port) for block in settings.blocks for listen in block.listen}
+        self._local_ips = set(settings.process.local_ips)
+        for block in settings.blocks:
+            self._add(block, upstream_answered)
+
+    async def start(self) -> None:
+        """Find the upstreams, and keep looking."""
+        for discovery in self._discoveries:
+            await discovery.start()
+
+    def take_over(self) -> None:
+        """Make caches follow these settings; those of blocks that are gone give everything back."""
+        kept = self._kept
+        wanted = {block.zones: block.cache for block in self.settings.blocks if block.cache is not None}
+        for zones in [zones for zones in kept.caches if zones not in wanted]:
+            kept.caches.pop(zones).close()
+        for zones, options in wanted.items():
+            kept.caches[zones].configure(options)
+        known = {block.zones for block in self.settings.blocks}
+        for zones in [zones for zones in kept.flights if zones not in known]:
+            del kept.flights[zones]
+
+    def sweep(self, now_s: float) -> None:
+        """Close source ports that nothing uses."""
+        for forwarder in self._forwarders:
+            forwarder.sweep(now_s)
+
+    def flights_in_the_air(self) -> int:
+        """Return how many questions wait for upstream."""
+        return sum(len(pipeline.flights.by_key) for pipeline in self.pipelines)
+
+    async def close(self) -> None:
+        """End discoveries, checks and upstream sockets."""
+        for part in (*self._discoveries, *self._loops, *self._forwarders, *self._closing):
+            await part.close()
+
+    def _add(self, block: Block, upstream_answered: Callable[[str], None]) -> None:
+        kept = self._kept
+        cache: Cache | None = None
+        if block.cache is not None:
+            cache = kept.caches.get(block.zones)
+            if cache is None:
+                cache = kept.caches[block.zones] = Cache(block.cache, kept.ledger)
+        flights = kept.flights.setdefault(block.zones, Flights(CollapseOptions()))
+        loops = LoopWatch(kept.timers) if block.loop else None
+        if loops is not None:
+            self._loops.append(loops)
+        observers, logs_queries = observers_of(block.errors, block.log)
+        pipeline = Pipeline(
+            cache,
+            flights,
+            kept.series,
+            kept.timers,
+            observers=observers,
+            logs_queries=logs_queries,
+            loops=loops,
+            upstream_answered=lambda: upstream_answered(block.zones[0]),
+        )
+        forwarders = [self._forwarder(options, pipeline, cache, loops) for options in block.forwards]
+        for forwarder, following in zip(forwarders, forwarders[1:], strict=False):
+            forwarder.following = following
+        pipeline.use(forwarders)
+        self.pipelines.append(pipeline)
+        for listen in block.listen:
+            server = f"dns://{sockets.text(listen.host, listen.port)}"
+            counters = self._counters(server, block.zones, cache)
+            for host in sockets.addresses(listen.host):
+                routes = self.routes.setdefault((host, listen.port), [])
+                routes.extend(Route(zone, "", pipeline, counters) for zone in block.zones)
+
+    def _counters(self, server: str, zones: Zones, cache: Cache | None) -> CacheCounters:
+        counters = self._kept.registry.cache(server, ",".join(zones))
+        if cache is not None:
+            counters.entries = lambda: (len(cache.success.entries), len(cache.denial.entries))
+            counters.evictions = lambda: (cache.success.evictions, cache.denial.evictions)
+        series = self._kept.series
+        counters.lane = lambda: _hits(series, server, zones)
+        return counters
+
+    def _forwarder(
+        self, options: ForwardOptions, pipeline: Pipeline, cache: Cache | None, loops: LoopWatch | None
+    ) -> Forwarder:
+        kept = self._kept
+        forwarder = Forwarder(options, kept.timers, kept.registry.forward, pipeline.landed)
+        if cache is not None:
+            forwarder.recovered = cache.upstream_recovered
+        self._forwarders.append(forwarder)
+        context = None
+        if any(target.tls for target in (*options.targets, *options.fallback)):
+            context = client_context(options.tls)
+        known: dict[Address, Upstream] = {}
+        lists: dict[str, list[Upstream]] = {"upstreams": [], "fallback": []}
+
+        def take(which: str, addresses: list[Address]) -> None:
+            lists[which] = [self._upstream(address, options, forwarder, context, known) for address in addresses]
+            for dropped in forwarder.swap(lists["upstreams"], lists["fallback"]):
+                known.pop(next(address for address, upstream in known.items() if upstream is dropped))
+                self._retire(dropped)
+            if which == "upstreams" and loops is not None:
+                loops.check(forwarder)
+
+        for which, targets in (("upstreams", options.targets), ("fallback", options.fallback)):
+
+            def changed(addresses: list[Address], which: str = which) -> None:
+                take(which, addresses)
+
+            if targets:
+                self._discoveries.append(Discovery(targets, options, kept.timers, self._is_own, changed))
+        return forwarder
+
+    def _upstream(
+        self,
+        address: Address,
+        options: ForwardOptions,
+        forwarder: Forwarder,
+        context: ssl.SSLContext | None,
+        known: dict[Address, Upstream],
+    ) -> Upstream:
+        upstream = known.get(address)
+        if upstream is None:
+            host, port, tls, server_name = address
+            upstream = known[address] = Upstream(
+                host,
+                port,
+                options,
+                self._kept.timers,
+                self._kept.registry.upstream(upstream_label(host, port)),
+                forwarder,
+                tls=context if tls else None,
+                server_name=server_name or options.tls.server_name,
+            )
+        return upstream
+
+    def _retire(self, upstream: Upstream) -> None:
+        """Close an upstream that is not used any more, once the questions that it has are over."""
+        self._closing.append(upstream)
+        patience_s = 2 * 4.5
+
+        def close() -> None:
+            if upstream in self._closing:
+                self._closing.remove(upstream)
+                logs.hold(upstream.close(), f"closing upstream {upstream.label}")
+
+        self._kept.timers.call_after(patience_s, close)
+
+    def _is_own(self, host: str, port: int) -> bool:
+        """Tell whether a question to this address would come back to us."""
+        if (host, port) in self._own:
+            return True
+        wildcard = ("", port) in self._own
+        return wildcard and (host in self._local_ips or host.startswith("127.") or host == "::1")
+
+
+def _hits(series: SeriesTable, server: str, zones: Zones) -> tuple[int, int]:
+    """Return how many answers of this server and these zones came from the cache: (success, denial)."""
+    success = denial = 0
+    for one in series.by_key.values():
+        key = one.key
+        if key.plugin == "cache" and key.zone in zones and key.listener.server == server:
+            if key.kind == KIND_LABELS[0]:
+                success += one.uses
+            else:
+                denial += one.uses
+    return success, denial
+
+
+def enabled_plugins(block: Block) -> list[str]:
+    """Return the directives of a block that are in force, as `coredns_plugin_enabled` names them."""
+    single: dict[str, Any] = {
+        "cache": block.cache,
+        "errors": block.errors,
+        "health": block.health,
+        "loop": block.loop or None,
+        "prometheus": block.prometheus,
+        "ready": block.ready,
+        "reload": block.reload,
+        "debug": block.debug or None,
+        "log": block.log or None,
+        "forward": block.forwards or None,
+    }
+    return [name for name, options in single.items() if options is not None]
