@@ -1,6 +1,7 @@
 """`health [ADDRESS] { lameduck DURATION }`: `/health` over HTTP (CoreDNS plugin/health).
 
-`status/health.py` serves it. Unlike CoreDNS's, ours says OK only while a question through the real socket is answered.
+`status/health.py` serves it. Unlike CoreDNS's, ours says OK only while a question through the real socket is
+answered.
 """
 
 from resolver.settings import values

@@ -6,9 +6,11 @@ may name anything (`import /dev/zero`).
 
 import glob
 import os
+import sys
 from collections.abc import Mapping
 from typing import Protocol
 
+from resolver.errors import ConfigError
 from resolver.settings.environment import interfaces
 
 FILE_MAX_BYTES = 4 * 1024 * 1024
@@ -69,3 +71,11 @@ class LocalMachine:
 def why(error: OSError) -> str:
     """Return the reason of an OSError without its path and number."""
     return error.strerror or str(error)
+
+
+def read_stdin() -> bytes:
+    """Return standard input to its end, at most FILE_MAX_BYTES of it; raises ConfigError."""
+    content = sys.stdin.buffer.read(FILE_MAX_BYTES + 1)
+    if len(content) > FILE_MAX_BYTES:
+        raise ConfigError("stdin", 0, f"larger than {FILE_MAX_BYTES} bytes")
+    return content
