@@ -27,7 +27,7 @@ import select
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -352,6 +352,11 @@ def held(task: "asyncio.Task[T]", what: str) -> "asyncio.Task[T]":
     return task
 
 
+def hold(coroutine: Coroutine[Any, Any, T], what: str) -> "asyncio.Task[T]":
+    """Start `coroutine` as a task, and `held` it."""
+    return held(asyncio.get_running_loop().create_task(coroutine), what)
+
+
 def _ended(what: str, task: "asyncio.Future[Any]") -> None:
     _held.discard(task)
     if task.cancelled():
@@ -380,9 +385,7 @@ def install_exception_handler(loop: asyncio.AbstractEventLoop) -> None:
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         place = (
-            (type(raised).__name__, None)
-            if trace is None
-            else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+            (type(raised).__name__, None) if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
         )
         detail = ""
         if place not in places:

@@ -46,7 +46,7 @@ class Histogram:
         self.total += value
 
 
-def _no_entries() -> tuple[int, int]:
+def _nothing() -> tuple[int, int]:
     return 0, 0
 
 
@@ -57,6 +57,8 @@ class CacheCounters:
     zones        The comma-joined origins that it caches for: CoreDNS's label.
     block_zones  The zones of the server block, as the series have them; empty: `zones` says it.
     entries      Returns how many answers it holds: (success, denial).
+    evictions    Returns how many it gave up for want of room: (success, denial).
+    evictions    Returns how many it has given up for others: (success, denial).
     requests     Questions that it did not answer when they came. Hits are counted by the series
                  (`plugin` cache), so that the packet cache need not count twice; the scrape adds them.
     """
@@ -65,14 +67,13 @@ class CacheCounters:
     zones: str
     view: str
     block_zones: tuple[str, ...] = ()
-    entries: Callable[[], tuple[int, int]] = _no_entries
+    entries: Callable[[], tuple[int, int]] = _nothing
+    evictions: Callable[[], tuple[int, int]] = _nothing
     requests: int = 0
     misses: int = 0
     prefetches: int = 0
     drops: int = 0  # answers not kept because they do not fit their question
     served_stale: int = 0
-    evictions_success: int = 0
-    evictions_denial: int = 0
 
 
 @dataclass(slots=True)

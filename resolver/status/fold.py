@@ -118,7 +118,7 @@ def cache_families(caches: Iterable[CacheCounters], series_hits: Counts) -> Iter
     for cache in kept:
         server, zones, view = cache.server, cache.zones, cache.view
         stored = cache.entries()
-        evicted = (cache.evictions_success, cache.evictions_denial)
+        evicted = cache.evictions()
         total = cache.requests
         for position, kind in enumerate(("success", "denial")):
             labels = (server, kind, zones, view)
