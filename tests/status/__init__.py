@@ -1,0 +1,1 @@
+"""Tests of what the process says of itself."""
