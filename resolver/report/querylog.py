@@ -118,7 +118,7 @@ def _has_soa(answer: bytes, questions: int, authorities: int) -> bool:
             if int.from_bytes(answer[position : position + 2], "big") == TYPE_SOA:
                 return True
             position += 10 + int.from_bytes(answer[position + 8 : position + 10], "big")
-    except Malformed:
+    except (Malformed, IndexError):
         pass  # cut short on purpose: truncated for this client
     return False
 
