@@ -99,7 +99,7 @@ class Stream(asyncio.Protocol):
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         if self._gone:  # given up while it was being accepted
             transport.abort()
             return

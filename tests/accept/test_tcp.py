@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import itertools
 import random
 import socket
 import struct
@@ -81,9 +82,9 @@ class Served:
         return await Tcp.open(self.host, self.port, source=source)
 
     async def until(self, holds: Callable[[], object]) -> None:
-        """Return when `holds()` does; what is waited for comes from the loop, a look at a time."""
+        """Return when `holds()` does: what the kernel and the other end do has no event to wait for."""
         async with asyncio.timeout(5):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 see above
                 await asyncio.sleep(TICK_S / 4)
 
     async def settled(self) -> None:
@@ -237,7 +238,7 @@ async def test_a_flood_on_some_connections_does_not_hold_up_a_turn_or_the_others
         while len(served.answers.asked) < 2_000:
             in_turns.append(len(served.answers.asked))
             await asyncio.sleep(0)
-        longest = max(after - before for before, after in zip(in_turns, in_turns[1:], strict=False))
+        longest = max(after - before for before, after in itertools.pairwise(in_turns))
         assert longest <= 2 * 128
         # Everybody had had a first turn before anybody had the last.
         assert served.answers.asked[:1_000].count(0) == 10
@@ -389,7 +390,7 @@ async def test_pipelined_questions_are_bounded_and_none_is_lost() -> None:
     async with serving(tcp_pipelined_max=8) as served, await served.connect() as client:
         for number in range(50):
             client.send(question(number, b"later"))
-        answered = set()
+        answered: set[bytes] = set()
         while len(answered) < 50:
             await served.until(lambda: len(served.answers.waiting) >= min(8, 50 - len(answered)))
             await asyncio.sleep(TICK_S)
