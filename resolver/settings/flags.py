@@ -132,7 +132,7 @@ FLAGS = (
     Flag("quiet", "quiet", "", _boolean, "log nothing of the start", SERVING),
     Flag("metrics-listen-address", "metrics_listen_address", "ADDR", _address,
          "second metrics endpoint of node-cache (0.0.0.0:9353)", SERVING),
-    Flag("localip", "local_ips", "IP,IP", _local_ips, 
+    Flag("localip", "local_ips", "IP,IP", _local_ips,
          "addresses that pods ask; fills __PILLAR__LOCAL__DNS__", TEMPLATE),
     Flag("basecorefile", "base_corefile", "FILE", _text,
          "template, used when it exists (/etc/coredns/Corefile.base)", TEMPLATE),

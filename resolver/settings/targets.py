@@ -20,7 +20,7 @@ from resolver.settings.values import shown
 FORM = "IP[:PORT], tls://IP[%NAME][:PORT], a resolv.conf or a host name"
 RESOLV_CONF = "/etc/resolv.conf"
 NAMESERVERS_MAX = 15
-"""Of one resolv.conf; glibc itself stops at 3."""
+"""Of one list of nameservers; glibc itself stops at 3."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
@@ -61,19 +61,17 @@ def address(word: str) -> Target:
 
 
 def nameservers(content: bytes) -> tuple[Target, ...]:
-    """Return the `nameserver` lines of a resolv.conf, each once, in order.
+    """Return the `nameserver` lines of a resolv.conf as `forward/discover.py` will read them later."""
+    # Imported late: it brings asyncio and TLS, which `resolver check` and a start with an error do not need.
+    from resolver.forward.discover import parse_resolv_conf
 
-    Lines that are no address are left out, as the C library does; at most NAMESERVERS_MAX are returned.
-    """
-    found: dict[Target, None] = {}
-    for line in content.decode("utf-8", "replace").splitlines():
-        words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            try:
-                found[Target("address", values.ip(words[1]), 53, text=words[1])] = None
-            except ValueError:
-                continue
-    return tuple(found)[:NAMESERVERS_MAX]
+    found: list[Target] = []
+    for word in parse_resolv_conf(content.decode("utf-8", "replace")):
+        try:
+            found.append(Target("address", values.ip(word), 53, text=word))
+        except ValueError:
+            continue  # 10.0.0.1%eth0: a zone where none can be
+    return tuple(found[:NAMESERVERS_MAX])
 
 
 def read_nameservers(path: str, machine: Machine) -> tuple[Target, ...]:
