@@ -20,6 +20,7 @@ from resolver.clock import Timers
 from resolver.errors import Malformed, UpstreamError
 from resolver.forward.match import matches
 from resolver.forward.options import ForwardOptions, Target
+from resolver.forward.resolvconf import parse_resolv_conf
 from resolver.forward.tcp import StreamPool
 from resolver.metrics import ConnCounts
 from resolver.wire import names
@@ -45,21 +46,6 @@ class Address(NamedTuple):
     port: int
     tls: bool
     server_name: str
-
-
-def parse_resolv_conf(text: str) -> list[str]:
-    """Return the addresses of the `nameserver` lines, in order, each once; what is no address is passed over."""
-    found: list[str] = []
-    for line in text.splitlines():
-        words = line.split("#")[0].split(";")[0].split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            try:
-                ipaddress.ip_address(words[1].partition("%")[0])
-            except ValueError:
-                continue
-            if words[1] not in found:
-                found.append(words[1])
-    return found
 
 
 def parse_addresses(packet: bytes) -> tuple[list[str], int]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from resolver.forward.options import Target
+from resolver.forward.resolvconf import parse_resolv_conf
 from resolver.settings import values, zones
 from resolver.settings.environment.machine import Machine, why
 from resolver.settings.model import ListenAddress, Settings
@@ -61,17 +62,9 @@ def address(word: str) -> Target:
 
 
 def nameservers(content: bytes) -> tuple[Target, ...]:
-    """Return the `nameserver` lines of a resolv.conf as `forward/discover.py` will read them later."""
-    # Imported late: it brings asyncio and TLS, which `resolver check` and a start with an error do not need.
-    from resolver.forward.discover import parse_resolv_conf
-
-    found: list[Target] = []
-    for word in parse_resolv_conf(content.decode("utf-8", "replace")):
-        try:
-            found.append(Target("address", values.ip(word), 53, text=word))
-        except ValueError:
-            continue  # 10.0.0.1%eth0: a zone where none can be
-    return tuple(found[:NAMESERVERS_MAX])
+    """Return the `nameserver` lines of a resolv.conf as `forward/discover.py` will read them again and again."""
+    found = parse_resolv_conf(content.decode("utf-8", "replace"))
+    return tuple(Target("address", values.ip(word), 53, text=word) for word in found[:NAMESERVERS_MAX])
 
 
 def read_nameservers(path: str, machine: Machine) -> tuple[Target, ...]:
