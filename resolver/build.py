@@ -11,7 +11,8 @@ What callers may rely on:
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, Protocol
 
 from resolver import logs
 from resolver.accept import sockets
@@ -28,14 +29,21 @@ from resolver.forward.tls import client_context
 from resolver.forward.upstream import Upstream
 from resolver.forward.upstream import label as upstream_label
 from resolver.metrics import CacheCounters, Registry
-from resolver.pipeline import KIND_LABELS, Pipeline, Route
-from resolver.report.observers import observers_of
+from resolver.pipeline import Pipeline, Route
+from resolver.report.observers import Observer, observers_of
 from resolver.report.series import SeriesTable
 from resolver.settings.model import Block, Settings
 
 Zones = tuple[str, ...]
 Place = tuple[str, int]
 """Host and port that a listener is bound to; hosts are addresses, wildcards spelt out."""
+
+
+class Closing(Protocol):
+    """Something with tasks or sockets to end."""
+
+    async def close(self) -> None:
+        """End them."""
 
 
 @dataclass(slots=True)
@@ -63,6 +71,7 @@ class Parts:
         self._closing: list[Upstream] = []
         self._forwarders: list[Forwarder] = []
         self._loops: list[LoopWatch] = []
+        self._observers: list[Observer] = []
         self._own = {(listen.host, listen.port) for block in settings.blocks for listen in block.listen}
         self._local_ips = set(settings.process.local_ips)
         for block in settings.blocks:
@@ -96,8 +105,11 @@ class Parts:
 
     async def close(self) -> None:
         """End discoveries, checks and upstream sockets."""
-        for part in (*self._discoveries, *self._loops, *self._forwarders, *self._closing):
+        parts: list[Closing] = [*self._discoveries, *self._loops, *self._forwarders, *self._closing]
+        for part in parts:
             await part.close()
+        for observer in self._observers:
+            observer.close()
 
     def _add(self, block: Block, upstream_answered: Callable[[str], None]) -> None:
         kept = self._kept
@@ -110,7 +122,8 @@ class Parts:
         loops = LoopWatch(kept.timers) if block.loop else None
         if loops is not None:
             self._loops.append(loops)
-        observers, logs_queries = observers_of(block.errors, block.log)
+        observers, logs_queries = observers_of(block.errors, block.log, kept.timers)
+        self._observers.extend(observers)
         pipeline = Pipeline(
             cache,
             flights,
@@ -119,10 +132,15 @@ class Parts:
             observers=observers,
             logs_queries=logs_queries,
             loops=loops,
-            upstream_answered=lambda: upstream_answered(block.zones[0]),
         )
-        forwarders = [self._forwarder(options, pipeline, cache, loops) for options in block.forwards]
-        for forwarder, following in zip(forwarders, forwarders[1:], strict=False):
+
+        def recovered() -> None:
+            upstream_answered(block.zones[0])
+            if cache is not None:
+                cache.upstream_recovered()
+
+        forwarders = [self._forwarder(options, pipeline, recovered, loops) for options in block.forwards]
+        for forwarder, following in pairwise(forwarders):
             forwarder.following = following
         pipeline.use(forwarders)
         self.pipelines.append(pipeline)
@@ -138,17 +156,15 @@ class Parts:
         if cache is not None:
             counters.entries = lambda: (len(cache.success.entries), len(cache.denial.entries))
             counters.evictions = lambda: (cache.success.evictions, cache.denial.evictions)
-        series = self._kept.series
-        counters.lane = lambda: _hits(series, server, zones)
+        counters.block_zones = zones
         return counters
 
     def _forwarder(
-        self, options: ForwardOptions, pipeline: Pipeline, cache: Cache | None, loops: LoopWatch | None
+        self, options: ForwardOptions, pipeline: Pipeline, recovered: Callable[[], None], loops: LoopWatch | None
     ) -> Forwarder:
         kept = self._kept
         forwarder = Forwarder(options, kept.timers, kept.registry.forward, pipeline.landed)
-        if cache is not None:
-            forwarder.recovered = cache.upstream_recovered
+        forwarder.recovered = recovered
         self._forwarders.append(forwarder)
         context = None
         if any(target.tls for target in (*options.targets, *options.fallback)):
@@ -214,19 +230,6 @@ class Parts:
             return True
         wildcard = ("", port) in self._own
         return wildcard and (host in self._local_ips or host.startswith("127.") or host == "::1")
-
-
-def _hits(series: SeriesTable, server: str, zones: Zones) -> tuple[int, int]:
-    """Return how many answers of this server and these zones came from the cache: (success, denial)."""
-    success = denial = 0
-    for one in series.by_key.values():
-        key = one.key
-        if key.plugin == "cache" and key.zone in zones and key.listener.server == server:
-            if key.kind == KIND_LABELS[0]:
-                success += one.uses
-            else:
-                denial += one.uses
-    return success, denial
 
 
 def enabled_plugins(block: Block) -> list[str]:

@@ -9,7 +9,7 @@ that the client came by. A reload makes new pipelines; a flight keeps the one th
 Counted with `sys.setprofile` (tests/test_call_budget.py): a stored answer may cost 10 Python calls, a miss 24.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from resolver.admit import check
@@ -98,7 +98,6 @@ class Pipeline:
         observers: Sequence[Observer] = (),
         logs_queries: bool = False,
         loops: LoopWatch | None = None,
-        upstream_answered: Callable[[], None] = lambda: None,
     ) -> None:
         """Put the stages together. `logs_queries`: each answer must be seen, so none may come from a rendering."""
         self.cache = cache
@@ -110,7 +109,6 @@ class Pipeline:
         self.observers = tuple(observers)
         self.logs_queries = logs_queries
         self.loops = loops
-        self.upstream_answered: Callable[[], None] | None = upstream_answered
 
     def use(self, forwarders: Sequence[Forwarder]) -> None:
         """Forward by these; they call `landed`, so they are made after the pipeline."""
@@ -197,9 +195,6 @@ class Pipeline:
         if refusal is not None or found is None:
             self._failed(flight, waiters, refusal or _BAD_ANSWER, now_s)
             return
-        if self.upstream_answered is not None:
-            self.upstream_answered()
-            self.upstream_answered = None
         cache = self.cache
         if cache is None or (cache.zones and not cache.covers(key[:-5])):
             self._serve(waiters, found.packet, found.flags & AA, now_s)

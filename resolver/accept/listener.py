@@ -43,6 +43,15 @@ class Listener:
         if self.packets is not None:
             self.packets.clear()
 
+    def zones(self) -> list[str]:
+        """Return the zones that are answered here."""
+        return [route.zone for route in self._table.values()]
+
+    def sweep(self, now_s: float) -> None:
+        """Drop some of the renderings that are dead; called every `packets.SWEEP_EVERY_S`."""
+        if self.packets is not None:
+            self.packets.sweep(now_s)
+
     def answer(self, query: bytes, client: object, now_s: float) -> bytes | None:
         """Return the answer to the query, or None: a flight has it, or silence is right. Never raises."""
         question = decode(query)

@@ -56,10 +56,12 @@ class UdpListener(Listener):
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
+        if self._wildcard:
+            self.drain = self.drain_wildcard  # type: ignore[method-assign] # chosen once, not for each batch
+
     def start(self) -> None:
         """Answer from now on."""
-        drain = self.drain_wildcard if self._wildcard else self.drain
-        asyncio.get_running_loop().add_reader(self.sock.fileno(), drain)
+        asyncio.get_running_loop().add_reader(self.sock.fileno(), self.drain)
 
     def stop(self) -> None:
         """Read no more; the socket stays open for answers of flights that are still in the air."""

@@ -43,7 +43,11 @@ _OPTS = tuple(PLAIN[bool(bits & DO_BIT)] for bits in range(4))
 
 
 class Forwarder:
-    """Upstreams and fallback of one directive. `following` is the next directive of the block, for `next`."""
+    """Upstreams and fallback of one directive.
+
+    following  The next directive of the block, for `next`.
+    recovered  Called when an upstream answers for the first time, and for the first time after a failure.
+    """
 
     def __init__(self, options: ForwardOptions, timers: Timers, counters: ForwardCounters, landed: Landed) -> None:
         self.options = options
@@ -72,10 +76,14 @@ class Forwarder:
 
     def swap(self, upstreams: Sequence[Upstream], fallback: Sequence[Upstream]) -> list[Upstream]:
         """Use these from now on; return those that are not used any more, for the caller to close."""
-        dropped = [old for old in (*self.upstreams, *self.fallback) if old not in {*upstreams, *fallback}]
+        before, after = {*self.upstreams, *self.fallback}, {*upstreams, *fallback}
         self.upstreams, self.fallback = tuple(upstreams), tuple(fallback)
         self.state_changed()
-        return dropped
+        for upstream in after - before:
+            # Nobody has heard it yet. The first answer to its check is what makes us ready.
+            upstream.doubted = True
+            self._prober.watch(upstream, self)
+        return list(before - after)
 
     def ask(self, key: bytes, tcp: bool, flight: Any, now_s: float) -> None:
         """Put the question `key` on the wire. `tcp`: the client that asks came over TCP."""
@@ -170,7 +178,7 @@ class Forwarder:
         self.up = [upstream for upstream in self.upstreams if not upstream.down]
 
     def upstream_recovered(self) -> None:
-        """An upstream that had failed answered again: failures kept because of it may go."""
+        """An upstream answered for the first time, or again."""
         self.recovered()
 
     def sweep(self, now_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Health checks of upstreams that gave cause for doubt, and of no others (CoreDNS plugin/forward).
+"""Health checks of upstreams that are new or gave cause for doubt, and of no others (CoreDNS plugin/forward).
 
 Every `health_check` interval one question, `. NS` unless the directive names another domain; any answer, whatever
 its rcode, means that the upstream is there and ends the checks. The question goes the way that clients'

@@ -92,7 +92,7 @@ class Upstream:
         """One health check got no answer."""
         self.fails += 1
         self.counters.healthcheck_failures += 1
-        if not self.down and self.fails > self._options.max_fails:
+        if not self.down and 0 < self._options.max_fails < self.fails:
             self.down = True
             self._listening.state_changed()
 

@@ -8,7 +8,7 @@ one that sends none. While we answer, reading is paused: what the client sends m
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import h11
 
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour only
         self._transport = transport
         if len(self._server.connections) >= self._server.options.connections_max:
             self._closing = True

@@ -11,9 +11,9 @@ SAMPLES_PER_SLICE = 300
 
 
 def number(value: float) -> str:
-    """Return `value` as Prometheus reads it."""
-    if isinstance(value, int):
-        return str(value)
+    """Return `value` as Prometheus reads it: `64000`, `0.00025`, `+Inf`."""
+    if isinstance(value, int) or value.is_integer():
+        return str(int(value))
     text = repr(value)
     return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
 

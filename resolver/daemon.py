@@ -1,0 +1,402 @@
+"""The process: start, reload, stop, each in one order on one screen.
+
+Start  parts → sockets → listeners → status pages → upstreams. Clients are answered before upstreams are known.
+Stop   not ready → go on answering for the lame-duck time → read no more → flights land → close, exit 0.
+Reload new parts beside the old ones → new sockets → one assignment per listener. Any failure before that assignment
+       changes nothing and says why.
+
+What happens once the process is under way (timers, reload checks, signals) is held here; what is built is in
+`resolver.build`.
+"""
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from random import random
+from typing import Any
+
+from resolver import VERSION, logs, metrics
+from resolver.accept import sockets
+from resolver.accept.options import AcceptOptions
+from resolver.accept.packets import SWEEP_EVERY_S, PacketCache
+from resolver.accept.tcp_listener import TcpListener
+from resolver.accept.udp import UdpListener
+from resolver.build import Kept, Parts, Place, enabled_plugins
+from resolver.cache.ledger import Ledger
+from resolver.clock import Now, Timers
+from resolver.errors import AddressInUse, ResolverError
+from resolver.readings import readings_of
+from resolver.report.series import ListenerLabels, SeriesTable
+from resolver.settings import reload
+from resolver.settings.loading import load
+from resolver.settings.model import Settings
+from resolver.status.exposition import Exposition
+from resolver.status.health import Health, Prober, reachable
+from resolver.status.http import HttpServer
+from resolver.status.options import PrometheusOptions
+from resolver.status.pages import Pages
+from resolver.status.ready import Readiness
+from resolver.system.holder import holder
+
+TURN_EVERY_S = 0.1
+"""How often the loop's lateness is measured; the longest is resolver_loop_longest_turn_seconds."""
+
+SWEEP_PORTS_EVERY_S = 5.0
+DRAIN_S = 5.0
+"""How long flights and connections may take to end after the last question was read: the longest deadline."""
+
+UNWATCHED_S = 30.0
+
+FILES_WANTED = 65_536
+
+
+class Daemon:
+    """One resolver process, or one inside a test."""
+
+    def __init__(self, settings: Settings, now: Now = time.monotonic) -> None:
+        """Prepare to serve `settings`; a reload reads them again by the same flags."""
+        loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.registry = metrics.registry
+        self.timers = Timers(loop, now)
+        self.series = SeriesTable()
+        self.kept = Kept(self.timers, Ledger(settings.process.cache_memory_bytes), self.series, self.registry)
+        self.readiness = Readiness()
+        self.udp: dict[Place, UdpListener] = {}
+        self.tcp: dict[Place, TcpListener] = {}
+        self.stopped = asyncio.Event()
+        self._loop = loop
+        self._options = AcceptOptions()
+        self._health = Health()
+        self._prober = Prober(self._health, self.registry.health, self.timers)
+        self._pages = Pages(self._health, self.readiness, Exposition(self.registry, self.series), now)
+        self._http = HttpServer(self.timers)
+        self._source = readings_of(self.kept, self.udp.values, self.tcp.values)
+        self._parts: Parts | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._turn_check: asyncio.TimerHandle | None = None
+        self._lame_duck: asyncio.Future[None] | None = None
+        self._reloading = asyncio.Lock()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Serve. Raises ResolverError, and then nothing is left open."""
+        try:
+            await self._apply(self.settings)
+        except ResolverError:
+            await self._close()
+            raise
+        self.registry.sources.append(self._source)
+        self._every(SWEEP_EVERY_S, self._sweep_packets)
+        self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
+        self._measure_turns()
+        self._hold(self._reload_when_due(), "the reload watch")
+        # What exists now lives as long as the process; collecting it again and again would only cost pauses.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+
+    async def reload(self) -> bool:
+        """Load the settings anew and serve them; on any failure go on as before. Return whether it worked."""
+        if self._stopping:
+            return False
+        async with self._reloading:
+            try:
+                process = self.settings.process
+                settings = await self._loop.run_in_executor(None, lambda: load(process, starting=False))
+                if settings == self.settings:
+                    logs.info("nothing has changed", plugin="reload")
+                    return True
+                await self._apply(settings)
+            except ResolverError as error:
+                self.registry.process.reload_failed += 1
+                logs.error(f"reload failed, the old settings stay: {error}", plugin="reload")
+                return False
+            self.settings = settings
+            logs.info(f"reloaded, configuration SHA512 = {settings.digest}", plugin="reload")
+            return True
+
+    async def stop(self, *, lame_duck: bool = True) -> None:
+        """End: not ready at once, answer for the lame-duck time, let what is under way finish, close."""
+        if self._stopping:
+            self._skip_lame_duck()
+            return
+        self._stopping = True
+        # A reload that is under way ends first: two masters of the sockets would be one too many.
+        async with self._reloading:
+            await self._stop(lame_duck)
+
+    async def _stop(self, lame_duck: bool) -> None:
+        self.readiness.stop()
+        if self.settings.process.pidfile:
+            _remove(self.settings.process.pidfile)
+        wait_s = max((block.health.lameduck_s for block in self.settings.blocks if block.health), default=0.0)
+        if lame_duck and wait_s:
+            logs.info(f"Shutting down; answering for {wait_s:g}s more", plugin="health")
+            self._lame_duck = self._loop.create_future()
+            call = self.timers.call_after(wait_s, self._skip_lame_duck)
+            await self._lame_duck
+            call.cancel()
+        for listener in self.udp.values():
+            listener.drain()
+            listener.stop()
+        end_s = self.timers.now() + DRAIN_S
+        await asyncio.gather(*(listener.server.drain(DRAIN_S) for listener in self.tcp.values()))
+        while self._parts is not None and self._parts.flights_in_the_air() and self.timers.now() < end_s:
+            await self.timers.sleep(0.02)
+        await self._close()
+        self.stopped.set()
+
+    # --- what start and reload share
+
+    async def _apply(self, settings: Settings) -> None:
+        """Serve `settings`. Raises ResolverError before anything has changed."""
+        parts = Parts(settings, self.kept, self._upstream_answered)
+        wanted = set(parts.routes)
+        opened: dict[Place, tuple[UdpListener, TcpListener]] = {}
+        try:
+            for place in sorted(wanted - set(self.udp)):
+                opened[place] = self._open(place, parts)
+            await self._http.swap(self._http_routes(settings))
+        except ResolverError:
+            for udp, tcp in opened.values():
+                udp.close()
+                await tcp.server.close()
+            await parts.close()
+            raise
+        old, self._parts = self._parts, parts
+        self.readiness.expect(f"forward {block.zones[0]}" for block in settings.blocks if block.forwards)
+        parts.take_over()
+        for place, (udp, tcp) in opened.items():
+            self.udp[place], self.tcp[place] = udp, tcp
+        for place, routes in parts.routes.items():
+            self.udp[place].use(routes)
+            self.tcp[place].use(routes)
+        for udp, tcp in opened.values():
+            udp.start()
+            tcp.server.start()
+        for place in set(self.udp) - wanted:
+            await self._drop(place)
+        self._prober.aim(reachable(host, port) for host, port in self.udp)
+        self._describe(settings)
+        await parts.start()
+        if old is not None:
+            # Flights that began with the old parts end with them.
+            self.timers.call_after(2 * DRAIN_S, lambda: self._hold(old.close(), "closing replaced parts"))
+
+    def _open(self, place: Place, parts: Parts) -> tuple[UdpListener, TcpListener]:
+        host, port = place
+        shared = bool(self.settings.process.local_ips)  # on a node two generations overlap
+        label = self._server_label(place, parts)
+        family = "2" if ":" in host else "1"
+        try:
+            udp_socket, granted_bytes = sockets.bind_udp(
+                host, port, shared=shared, receive_buffer_bytes=self._options.receive_buffer_bytes
+            )
+            try:
+                tcp_socket = sockets.bind_tcp(host, port, shared=shared)
+            except ResolverError:
+                udp_socket.close()
+                raise
+        except AddressInUse as error:
+            who = holder(error.host, error.port, error.protocol)
+            by = f" by {who}" if who else "; `ss -lunpt` as root shows by whom"
+            remedy = "stop it, or take another port with -dns.port or another address with `bind`"
+            raise ResolverError(f"{error}{by}; {remedy}") from None
+        if granted_bytes < self._options.receive_buffer_bytes:
+            logs.warning(
+                f"{sockets.text(host, port)}: receive buffer is {granted_bytes // 1024} KiB, "
+                f"{self._options.receive_buffer_bytes // 1024} KiB were asked for; bursts may be dropped. "
+                "Raise net.core.rmem_max or grant CAP_NET_ADMIN"
+            )
+        labels = ListenerLabels(label, "udp", family)
+        packets = PacketCache(self.kept.ledger)
+        udp = UdpListener(udp_socket, labels, self._options, self.series, packets, self.timers.now)
+        tcp_labels = ListenerLabels(label, "tcp", family)
+        tcp = TcpListener(tcp_socket, tcp_labels, self._options, self.series, self.timers)
+        return udp, tcp
+
+    def _server_label(self, place: Place, parts: Parts) -> str:
+        host, port = place
+        named = any(listen == place for block in parts.settings.blocks for listen in block.listen)
+        return f"dns://{sockets.text(host if named else '', port)}"
+
+    async def _drop(self, place: Place) -> None:
+        udp, tcp = self.udp.pop(place), self.tcp.pop(place)
+        udp.stop()
+        await tcp.server.drain(DRAIN_S)
+        udp.close()
+
+    def _http_routes(self, settings: Settings) -> Any:
+        blocks = settings.blocks
+        prometheus = [block.prometheus for block in blocks if block.prometheus]
+        if settings.process.local_ips and settings.process.metrics_listen_address:
+            prometheus.append(PrometheusOptions(settings.process.metrics_listen_address))
+        ready = [block.ready for block in blocks if block.ready]
+        if ready:
+            self.readiness.monitor = ready[0].monitor
+        return self._pages.routes([block.health for block in blocks if block.health], ready, prometheus)
+
+    def _describe(self, settings: Settings) -> None:
+        """Say what is served: the log, the metrics that describe the configuration, the pidfile."""
+        process = self.registry.process
+        process.config_digest = settings.digest
+        self.registry.plugins = tuple(
+            metrics.PluginEnabled(f"dns://{sockets.text(*listen)}", zone, "", name)
+            for block in settings.blocks
+            for listen in block.listen
+            for zone in block.zones
+            for name in enabled_plugins(block)
+        )
+        for warning in settings.warnings:
+            logs.warning(warning)
+        for (host, port), udp in sorted(self.udp.items()):
+            zones = " ".join(udp.zones())
+            logs.info(f"answering on {sockets.text(host, port)} (UDP and TCP) for {zones}")
+        if settings.process.pidfile:
+            Path(settings.process.pidfile).write_text(f"{os.getpid()}\n")
+
+    # --- what goes on meanwhile
+
+    def _upstream_answered(self, zone: str) -> None:
+        self.readiness.set(f"forward {zone}", True)
+
+    async def _reload_when_due(self) -> None:
+        watch = reload.Watch(await self._digest())
+        while True:
+            options = reload.options_of(self.settings)
+            # Without `reload` nothing is watched; a signal may still bring settings that have it.
+            await self.timers.sleep(reload.next_check_s(options, random()) if options else UNWATCHED_S)
+            if options is None:
+                continue
+            digest = await self._digest()
+            if watch.due(digest):
+                if await self.reload():
+                    watch.loaded(digest)
+                else:
+                    watch.failed(digest)
+
+    async def _digest(self) -> str:
+        paths = self.settings.watched_paths
+        return await self._loop.run_in_executor(None, lambda: reload.digest_watched(paths))
+
+    def _every(self, period_s: float, action: Callable[[float], None]) -> None:
+        def again() -> None:
+            action(self.timers.now())
+            if not self.stopped.is_set():
+                self.timers.call_after(period_s, again)
+
+        self.timers.call_after(period_s, again)
+
+    def _sweep_packets(self, now_s: float) -> None:
+        for listener in self.udp.values():
+            listener.sweep(now_s)
+
+    def _sweep_ports(self, now_s: float) -> None:
+        if self._parts is not None:
+            self._parts.sweep(now_s)
+
+    def _measure_turns(self) -> None:
+        """Note by how much the loop is late: that is how long the turn before it lasted."""
+        due_s = self._loop.time() + TURN_EVERY_S
+
+        def check() -> None:
+            process = self.registry.process
+            process.loop_longest_turn_s = max(process.loop_longest_turn_s, self._loop.time() - due_s)
+            if not self.stopped.is_set():
+                self._measure_turns()
+
+        self._turn_check = self._loop.call_later(TURN_EVERY_S, check)
+
+    def _skip_lame_duck(self) -> None:
+        if self._lame_duck is not None and not self._lame_duck.done():
+            self._lame_duck.set_result(None)
+
+    def _hold(self, work: Coroutine[Any, Any, Any], what: str) -> None:
+        task = logs.held(self._loop.create_task(work), what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close(self) -> None:
+        """Close whatever is open."""
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        if self._turn_check is not None:
+            self._turn_check.cancel()
+        self._prober.close()
+        await self._http.close()
+        if self._parts is not None:
+            await self._parts.close()
+        for udp in self.udp.values():
+            udp.stop()
+            udp.close()
+        for tcp in self.tcp.values():
+            await tcp.server.close()
+        if self._source in self.registry.sources:
+            self.registry.sources.remove(self._source)
+        self.timers.close()
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal says otherwise; return the exit code.
+
+    Raises ResolverError when serving cannot begin.
+    """
+    logs.start(log_format=settings.process.log_format, debug=any(block.debug for block in settings.blocks))
+    _raise_file_limit()
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(settings))
+    finally:
+        logs.flush()
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    logs.install_exception_handler(loop)
+    daemon = Daemon(settings)
+    await daemon.start()
+
+    def on(signal_number: signal.Signals, begin: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        def handle() -> None:
+            logs.held(loop.create_task(begin()), signal_number.name)
+
+        loop.add_signal_handler(signal_number, handle)
+
+    on(signal.SIGTERM, daemon.stop)
+    on(signal.SIGINT, lambda: daemon.stop(lame_duck=False))
+    on(signal.SIGHUP, daemon.reload)
+    on(signal.SIGUSR1, daemon.reload)
+    if not settings.process.quiet:
+        logs.info(f"node-resolver {VERSION}, Python {sys.version.split()[0]}, {type(loop).__module__}")
+    await daemon.stopped.wait()
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # plain asyncio works too, at about twice the cost a packet
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """Ask for as many files as the system lets us have: each source port is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _remove(path: str) -> None:
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        logs.warning(f"cannot remove {path}: {error.strerror}")
