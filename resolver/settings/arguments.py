@@ -32,6 +32,7 @@ class Option:
 
     form: str
     read: Reader
+    offered: bool = True  # False: known, and refused with a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def read_block(statement: Statement, options: Mapping[str, Option]) -> Fields:
     for line in statement.body or ():
         option = options.get(line.word.text)
         if option is None:
-            known = f"{', '.join(options)}" if options else "no options"
+            known = ", ".join(name for name, each in options.items() if each.offered)
             problem = (
                 f"{statement.word.text} has no option {shown(line.word.text)}{did_you_mean(line.word, options)}"
             )

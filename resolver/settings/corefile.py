@@ -78,7 +78,7 @@ class _Parser:
         self._machine = machine
         self._ahead: list[Token] = []  # the next token is the last: cheap to take and to put back
         self._taken = 0
-        self._snippets: dict[str, list[Token]] = {}
+        self._snippets: dict[str, tuple[Token, list[Token]]] = {}  # the word that named it, and what is in it
         self._files: dict[str, list[Token]] = {}  # each imported file is read once
         self._snippet_expansions = 0
         self._file_expansions = 0
@@ -155,8 +155,9 @@ class _Parser:
         if opening is None or not opening.opens:
             raise key.wrong(f"snippet {shown(name)} has no block; accepted: ({name}) {{")
         if name in self._snippets:
+            first = self._snippets[name][0]
             raise key.wrong(
-                f"snippet {shown(name)} is defined twice; the first one is at line {self._line_of(name)}"
+                f"snippet {shown(name)} is already defined at {first.file}:{first.line}; accepted: each name once"
             )
         self._take()
         tokens: list[Token] = []
@@ -173,11 +174,7 @@ class _Parser:
             tokens.append(token)
         if tokens:
             tokens[0] = tokens[0]._replace(first=True)  # it may stand behind the brace
-        self._snippets[name] = tokens
-
-    def _line_of(self, snippet: str) -> int:
-        tokens = self._snippets[snippet]
-        return tokens[0].line if tokens else 0
+        self._snippets[name] = (key, tokens)
 
     # Statements
 
@@ -248,7 +245,7 @@ class _Parser:
                     f"snippets are imported more than {import_.SNIPPET_EXPANSIONS_MAX} times, "
                     "look for snippets that import each other"
                 )
-            self._put(self._snippets[pattern.text])
+            self._put(self._snippets[pattern.text][1])
         else:
             self._import_files(pattern)
 

@@ -40,9 +40,9 @@ def key(word: str, dns_port: int) -> Key:
     if found := _SCHEME.fullmatch(word):
         scheme, rest = found[1].lower(), found[2]
     if scheme in _LATER_SCHEMES:
-        raise ValueError(f"serving {scheme}:// comes with a later release; a key is [dns://]zone[:port]")
+        raise ValueError(f"serving {scheme}:// comes with a later release")
     if scheme != "dns":
-        raise ValueError(f"unknown scheme {shown(scheme)}; a key is [dns://]zone[:port]")
+        raise ValueError(f"unknown scheme {shown(scheme)}")
     zone, number = _split_port(rest)
     if not zone:
         raise ValueError(f"{shown(word)} names no zone; write .{word if number is not None else ''} for all names")

@@ -62,7 +62,9 @@ def test_keys_without_a_port_listen_on_the_flags_port() -> None:
 
 
 def test_a_block_with_several_ports_is_one_value_for_each() -> None:
-    first, second, third = settings_of("a:1000 b:2000 c:1000 {\nbind ::1 127.0.0.1\ncache 30\n}\nd {\nlog\n}").blocks
+    first, second, third = settings_of(
+        "a:1000 b:2000 c:1000 {\nbind ::1 127.0.0.1\ncache 30\n}\nd {\nlog\n}"
+    ).blocks
     assert (first.zones, first.number) == (("a.", "c."), 0)
     assert first.listen == (ListenAddress("::1", 1000), ListenAddress("127.0.0.1", 1000))
     assert (second.zones, second.number) == (("b.",), 0)
@@ -79,10 +81,17 @@ OVERLAPS = [
     pytest.param("a A. {\nlog\n}", 1, "stands twice", id="in two spellings"),
     pytest.param("10.0.0.0/23 10.0.1.0/24 {\nlog\n}", 1, "stands twice", id="as networks"),
     pytest.param(
-        ". {\nbind 10.0.0.1\n}\n. {\nbind 10.0.0.2 10.0.0.1\n}", 4, "dns://.:53 on 10.0.0.1, it is", id="bound twice"
+        ". {\nbind 10.0.0.1\n}\n. {\nbind 10.0.0.2 10.0.0.1\n}",
+        4,
+        "dns://.:53 on 10.0.0.1, it is",
+        id="bound twice",
     ),
-    pytest.param(". {\nbind 10.0.0.1\n}\n. {\nlog\n}", 4, "overlaps the block at Corefile:1", id="unbound over bound"),
-    pytest.param(". {\nlog\n}\n. {\nbind 10.0.0.1\n}", 4, "overlaps the block at Corefile:1", id="bound over unbound"),
+    pytest.param(
+        ". {\nbind 10.0.0.1\n}\n. {\nlog\n}", 4, "overlaps the block at Corefile:1", id="unbound over bound"
+    ),
+    pytest.param(
+        ". {\nlog\n}\n. {\nbind 10.0.0.1\n}", 4, "overlaps the block at Corefile:1", id="bound over unbound"
+    ),
 ]
 
 

@@ -31,7 +31,9 @@ GOOD = [
         KubeDns((), ("8.8.8.8:53", "8.8.4.4:5353", "[2001:db8::1]:53")),
         id="upstreams",
     ),
-    pytest.param({"federations": "east=east.example.com, west=w.example.com"}, KubeDns(), id="federations mean nothing"),
+    pytest.param(
+        {"federations": "east=east.example.com, west=w.example.com"}, KubeDns(), id="federations mean nothing"
+    ),
 ]
 
 

@@ -17,7 +17,9 @@ def tree_of(text: str | bytes, machine: FakeMachine | None = None) -> Tree:
     """Return [(keys, [[word, argument, [nested]], ...]), ...]."""
     data = text.encode() if isinstance(text, str) else text
     parsed = corefile.parse([("Corefile", data)], machine or FakeMachine())
-    return [([key.text for key in block.keys], [nested(each) for each in block.statements]) for block in parsed.blocks]
+    return [
+        ([key.text for key in block.keys], [nested(each) for each in block.statements]) for block in parsed.blocks
+    ]
 
 
 def nested(statement: Statement) -> object:
@@ -86,7 +88,7 @@ BROKEN = [
     pytest.param(". {\nimport a[bc]\n}", 2, "several wildcards", id="character classes"),
     pytest.param(". {\nimport dir\n}", 2, "is a directory", id="import of a directory"),
     pytest.param("(s)\nlog\n", 1, "has no block", id="snippet without braces"),
-    pytest.param("(s) {\nlog\n}\n(s) {\n}\n", 4, "defined twice", id="snippet twice"),
+    pytest.param("(s) {\nlog\n}\n(s) {\n}\n", 4, "already defined at Corefile:1", id="snippet twice"),
     pytest.param("(s) {\nlog\nimport s\n}\n", 3, "imports itself", id="snippet imports itself"),
     pytest.param("(s) {\nlog\n", 1, "never closed", id="snippet not closed"),
 ]
@@ -218,7 +220,9 @@ WORDS = st.sampled_from(
 
 
 @settings(max_examples=300)
-@given(words=st.lists(WORDS, max_size=40), files=st.dictionaries(st.sampled_from("ab"), st.lists(WORDS, max_size=12)))
+@given(
+    words=st.lists(WORDS, max_size=40), files=st.dictionaries(st.sampled_from("ab"), st.lists(WORDS, max_size=12))
+)
 def test_any_order_of_words_is_a_tree_or_a_config_error(words: list[str], files: dict[str, list[str]]) -> None:
     machine = FakeMachine({name: " ".join(content) for name, content in files.items()}, {"A": "import"})
     try:

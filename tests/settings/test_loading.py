@@ -64,7 +64,11 @@ def test_a_corefile_that_cannot_be_read() -> None:
 
 
 def test_imports_are_watched_too() -> None:
-    files = {"/e/Corefile": b"import *.server\n. {\nimport log.conf\n}\n", "/e/log.conf": b"log", "/e/a.server": b"a {\n}"}
+    files = {
+        "/e/Corefile": b"import *.server\n. {\nimport log.conf\n}\n",
+        "/e/log.conf": b"log",
+        "/e/a.server": b"a {\n}",
+    }
     settings = load(ProcessOptions(conf="/e/Corefile"), FakeMachine({**RESOLV_CONF, **files}))
     assert settings.watched_paths == ("/e/Corefile", "/e/*.server", "/e/log.conf")
 

@@ -91,7 +91,12 @@ def test_the_shipped_corefile_of_node_local_dns_loads_unchanged() -> None:
     cluster, in_addr, ip6, everything = settings.blocks
     listen = (ListenAddress("169.254.20.10", 53), ListenAddress("10.96.0.10", 53))
     assert all(block.listen == listen for block in settings.blocks)
-    assert [block.zones for block in settings.blocks] == [("cluster.local.",), ("in-addr.arpa.",), ("ip6.arpa.",), (".",)]
+    assert [block.zones for block in settings.blocks] == [
+        ("cluster.local.",),
+        ("in-addr.arpa.",),
+        ("ip6.arpa.",),
+        (".",),
+    ]
     assert cluster.cache is not None
     assert (cluster.cache.success_max_ttl_s, cluster.cache.denial_max_ttl_s) == (30, 5)
     assert cluster.health is not None

@@ -60,7 +60,9 @@ def settings_with(*options: ReloadOptions | None, signalled: bool = False) -> Se
 OPTIONS = [
     pytest.param(settings_with(None), None, id="no directive"),
     pytest.param(settings_with(ReloadOptions(30, 15), None), ReloadOptions(30, 15), id="one"),
-    pytest.param(settings_with(ReloadOptions(30, 15), ReloadOptions(9, 1)), ReloadOptions(9, 1), id="the last counts"),
+    pytest.param(
+        settings_with(ReloadOptions(30, 15), ReloadOptions(9, 1)), ReloadOptions(9, 1), id="the last counts"
+    ),
     pytest.param(settings_with(ReloadOptions(0, 0)), None, id="0s is never"),
     pytest.param(settings_with(None, signalled=True), ReloadOptions(10, 0), id="-reloadwithsignal"),
     pytest.param(settings_with(ReloadOptions(30, 15), signalled=True), ReloadOptions(10, 0), id="it is quicker"),

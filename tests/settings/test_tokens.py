@@ -88,9 +88,7 @@ VARIABLES = [
 
 
 @pytest.mark.parametrize(("text", "words", "unset"), VARIABLES)
-def test_environment_variables_are_replaced_after_splitting(
-    text: str, words: list[str], unset: list[str]
-) -> None:
+def test_environment_variables_are_replaced_after_splitting(text: str, words: list[str], unset: list[str]) -> None:
     tokens, missing = substitute(lex(text.encode(), "f"), ENVIRONMENT)
     assert [token.text for token in tokens] == words
     assert [token.text for token in missing] == unset

@@ -74,7 +74,9 @@ def test_bad_keys(word: str, problem: str) -> None:
 
 @given(
     network=st.one_of(
-        st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(lambda pair: ipaddress.IPv4Network(pair, False)),
+        st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(
+            lambda pair: ipaddress.IPv4Network(pair, False)
+        ),
         st.tuples(st.integers(0, 2**128 - 1), st.integers(0, 128)).map(
             lambda pair: ipaddress.IPv6Network(pair, False)
         ),

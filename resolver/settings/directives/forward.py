@@ -168,8 +168,8 @@ OPTIONS = {
     "resolver": Option("resolver IP[:PORT]...", _resolver),
     "fallback": Option("fallback IP[:PORT]...|off", _fallback),
     "deadline": Option("deadline DURATION [SLOW_DURATION]", _deadline),
-    "doh_method": Option("doh_method POST|GET", _later),
-    "hedge": Option("hedge auto|DURATION|off", _later),
+    "doh_method": Option("doh_method POST|GET", _later, offered=False),
+    "hedge": Option("hedge auto|DURATION|off", _later, offered=False),
 }
 
 

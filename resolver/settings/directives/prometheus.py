@@ -26,7 +26,7 @@ def _tls(line: Statement, form: str) -> Fields:
 
 OPTIONS = {
     "runtime_metrics": Option("runtime_metrics", flag("runtime_metrics")),
-    "tls": Option("tls FILE", _tls),
+    "tls": Option("tls FILE", _tls, offered=False),
 }
 
 

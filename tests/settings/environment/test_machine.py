@@ -39,7 +39,9 @@ def test_files_directories_and_patterns(tmp_path: Path) -> None:
 def test_standard_input_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b". {\n}")))
     assert read_stdin() == b". {\n}"
-    monkeypatch.setattr(machine_module.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"x" * (FILE_MAX_BYTES + 1))))
+    monkeypatch.setattr(
+        machine_module.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"x" * (FILE_MAX_BYTES + 1)))
+    )
     with pytest.raises(ConfigError, match="^stdin: larger than"):
         read_stdin()
 

@@ -81,9 +81,7 @@ def test_the_machines_limit(files: dict[str, str], limit: int | None) -> None:
     assert memory.read_limit_bytes(FakeMachine(files)) == limit
 
 
-@pytest.mark.parametrize(
-    ("limit", "budget"), [(None, 64 * 2**20), (400 * 2**20, 100 * 2**20), (100, 2**20)]
-)
+@pytest.mark.parametrize(("limit", "budget"), [(None, 64 * 2**20), (400 * 2**20, 100 * 2**20), (100, 2**20)])
 def test_a_quarter_of_the_limit_is_for_caches(limit: int | None, budget: int) -> None:
     assert memory.default_cache_bytes(limit) == budget
 
