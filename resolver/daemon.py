@@ -59,11 +59,13 @@ FILES_WANTED = 65_536
 class Daemon:
     """One resolver process, or one inside a test."""
 
-    def __init__(self, settings: Settings, now: Now = time.monotonic) -> None:
+    def __init__(
+        self, settings: Settings, now: Now = time.monotonic, registry: metrics.Registry = metrics.registry
+    ) -> None:
         """Prepare to serve `settings`; a reload reads them again by the same flags."""
         loop = asyncio.get_running_loop()
         self.settings = settings
-        self.registry = metrics.registry
+        self.registry = registry
         self.timers = Timers(loop, now)
         self.series = SeriesTable()
         self.kept = Kept(self.timers, Ledger(settings.process.cache_memory_bytes), self.series, self.registry)
@@ -97,10 +99,6 @@ class Daemon:
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
         self._measure_turns()
         self._hold(self._reload_when_due(), "the reload watch")
-        # What exists now lives as long as the process; collecting it again and again would only cost pauses.
-        gc.collect()
-        gc.freeze()
-        gc.disable()
 
     async def reload(self) -> bool:
         """Load the settings anew and serve them; on any failure go on as before. Return whether it worked."""
@@ -362,6 +360,10 @@ async def _serve(settings: Settings) -> int:
     logs.install_exception_handler(loop)
     daemon = Daemon(settings)
     await daemon.start()
+    # What exists now lives as long as the process; collecting it again and again would only cost pauses.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
 
     def on(signal_number: signal.Signals, begin: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         def handle() -> None:

@@ -28,7 +28,6 @@ def without_opt(packet: bytes) -> bytes:
     message = parse(packet)
     message.ar = [record for record in message.ar if record.rtype != TYPE_OPT]
     try:
-        written: bytes = message.pack()
+        return bytes(message.pack())
     except Exception as problem:
         raise Malformed(f"cannot be written again: {type(problem).__name__}") from None
-    return written
