@@ -35,3 +35,23 @@ class AddressInUse(ResolverError):
 
 class UpstreamError(ResolverError):
     """One exchange with one upstream failed (timeout, refused, closed, handshake); the next one may do."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream said nothing in time: no connection, or no answer."""
+
+
+class UpstreamRefused(UpstreamError):
+    """Nobody listens there, or there is no way to get there."""
+
+
+class UpstreamClosed(UpstreamError):
+    """The connection was closed with the question on it, twice; or we close the upstream ourselves."""
+
+
+class UpstreamBusy(UpstreamError):
+    """More questions wait for this upstream than our bounds allow."""
+
+
+class TlsFailed(UpstreamError):
+    """The TLS handshake with the upstream failed."""

@@ -1,0 +1,69 @@
+"""Which connection of a pool takes a question. Decides only: time is an argument, nothing is opened or closed."""
+
+from collections.abc import Iterator
+
+from resolver.forward.learned import Learned
+from resolver.forward.stream import Stream
+
+
+class Streams:
+    """The open connections of one pool, and what was learned of their upstream."""
+
+    __slots__ = ("_idle_s", "_max_age_s", "learned", "opened")
+
+    def __init__(self, idle_s: float, max_age_s: float) -> None:
+        self.opened: set[Stream] = set()
+        self.learned = Learned()
+        self._idle_s = idle_s
+        self._max_age_s = max_age_s
+
+    def idle(self, now_s: float) -> list[Stream]:
+        """Return those that take a question and have none, the one used last in front: the others grow old."""
+        return sorted(
+            (stream for stream in self.opened if not stream.pending and self._takes(stream, now_s)),
+            key=lambda stream: -stream.used_s,
+        )
+
+    def busy(self, now_s: float) -> Stream | None:
+        """Return the one with the fewest questions that takes one more; unproven ones come last."""
+        return min((stream for stream in self.opened if self._takes(stream, now_s)), key=_load, default=None)
+
+    def proven(self, now_s: float) -> Stream | None:
+        """As `busy`, of those that have answered."""
+        stream = self.busy(now_s)
+        return stream if stream is not None and stream.answers else None
+
+    def takes_share(self, stream: Stream, now_s: float) -> bool:
+        """Tell whether this one takes one more question."""
+        return stream in self.opened and self._takes(stream, now_s)
+
+    def may_connect(self, connecting: int, now_s: float) -> bool:
+        """Tell whether one more connection may be opened while `connecting` are on their way."""
+        usable = sum(not stream.retired and not stream.closed for stream in self.opened)
+        return self.learned.may_connect(usable, len(self.opened) - usable, connecting, now_s)
+
+    def outdated(self, now_s: float) -> Iterator[Stream]:
+        """Yield those that should go: idle for too long, or old."""
+        for stream in list(self.opened):
+            too_old = now_s - stream.born_s >= self._max_age_s
+            if too_old or (not stream.pending and now_s - stream.used_s >= self._idle_s):
+                yield stream
+
+    @property
+    def alive(self) -> bool:
+        """Whether any may still bring an answer or take a question."""
+        return any(not stream.closed for stream in self.opened)
+
+    def _takes(self, stream: Stream, now_s: float) -> bool:
+        return (
+            not (stream.retired or stream.closed)
+            and stream.writable
+            and now_s - stream.born_s < self._max_age_s
+            and (bool(stream.pending) or now_s - stream.used_s < self._idle_s)
+            and stream.asked < self.learned.questions_max(now_s)
+            and len(stream.pending) < self.learned.in_flight_max(now_s)
+        )
+
+
+def _load(stream: Stream) -> tuple[bool, int]:
+    return stream.answers == 0, len(stream.pending)

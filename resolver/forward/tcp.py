@@ -1,0 +1,302 @@
+"""Questions to one upstream over TCP or TLS: a few lasting connections, each with many questions in flight.
+
+What callers may rely on:
+
+- `ask` returns a message with the caller's ID that matches the question, or raises a named UpstreamError, at
+  latest after its `timeout_s`. It may be cancelled at any time; nothing is left behind.
+- A question takes an idle connection, else a new one, else the one with the fewest questions in flight
+  (RFC 7766 section 6.2.1.1). While a new one is silent for `connect.SECOND_S`, those that work are used.
+- A question that gets no answer from a connection which says nothing else either makes it suspect: it takes no
+  more questions, and its others are asked again, once, on another connection; either answer counts. So are
+  those on a connection that the upstream closes. Idle connections that were silent for as long are closed.
+- A new connection that says nothing for `PROOF_S` while others work is one that the upstream does not serve:
+  its question is asked on one that works as well, and no more are opened for a while.
+- Bounds: connections, questions on one, failures in a row (`forward.learned`), questions that wait for a
+  connection (`WAITING_MAX`). An idle connection is closed after `expire_s`, 10 s at most; one older than
+  `max_age_s` takes no new question.
+
+What is not here: which upstream to ask, and how often (`forward.attempt`).
+"""
+
+import asyncio
+import ssl
+from functools import partial
+
+from resolver import logs
+from resolver.clock import Timers
+from resolver.errors import UpstreamBusy, UpstreamClosed, UpstreamError, UpstreamTimeout
+from resolver.forward.connect import SECOND_S, connect, start_protocol
+from resolver.forward.stream import Ids, Stream, StreamQuestion
+from resolver.forward.streams import Streams
+from resolver.metrics import ConnCounts
+
+IDLE_MAX_S = 10.0
+"""Servers close idle connections after 10 s (CoreDNS) to 30 s (unbound); who closes first loses no question."""
+
+WAITING_MAX = 1024
+"""As many as all connections carry together; more would be answered too late anyway."""
+
+PROOF_S = 0.4
+
+SUSPECT_AFTER_S = 0.5
+"""A question that is given up after this, unanswered, speaks against its connection as much as a timeout."""
+
+_WATCH_S = 0.5
+
+
+class StreamPool:
+    """All TCP, or all TLS, connections to one upstream address."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        server_name: str,
+        source_address: str,
+        timers: Timers,
+        expire_s: float,
+        max_age_s: float,
+        max_idle_conns: int,
+        counts: ConnCounts,
+    ) -> None:
+        """Open nothing yet.
+
+        server_name     Checked against the certificate, and sent; empty: the address is checked.
+        max_age_s       0: no limit.
+        max_idle_conns  0: no limit but ours.
+        counts          A question on a connection that had one before is a hit, the first one a miss.
+        """
+        self.label = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.timers = timers
+        self.streams = Streams(min(expire_s, IDLE_MAX_S), max_age_s or float("inf"))
+        self.waiting: dict[StreamQuestion, None] = {}
+        self.wrong_answers = 0
+        self._address = (host, port)
+        self._tls = tls
+        self._server_name = server_name or host
+        self._source_address = source_address
+        self._max_idle_conns = max_idle_conns
+        self._counts = counts
+        self._protocol = "TCP" if tls is None else "TLS"
+        self._loop = asyncio.get_running_loop()
+        self._ids = Ids()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._last_error: UpstreamError = UpstreamError(f"{self.label}: no connection")
+        self.closed = False
+        self._all_lost: asyncio.Future[None] | None = None
+        self._watching = False
+
+    async def ask(self, query: bytes, timeout_s: float) -> bytes:
+        """Return the answer to `query`, a whole message that we made, without the length in front.
+
+        Raises UpstreamTimeout, UpstreamRefused, UpstreamClosed, UpstreamBusy, TlsFailed or UpstreamError itself.
+        """
+        if self.closed:
+            raise UpstreamClosed(f"{self.label}: not in use any more")
+        now_s = self.timers.now()
+        question = StreamQuestion(self, query, self._loop.create_future())
+        self.timers.add(timeout_s, question, now_s)
+        self._place(question, now_s)
+        try:
+            return await question.answer
+        except asyncio.CancelledError:
+            self._gave_up(question)
+            raise
+        finally:
+            question.leave()
+
+    async def close(self) -> None:
+        """Close all connections; questions that still wait raise UpstreamClosed."""
+        self.closed = True
+        tasks = list(self._connecting)
+        for task in tasks:
+            task.cancel()
+        asked = {question for stream in self.streams.opened for question in stream.pending.values()}
+        for question in (*self.waiting, *asked):
+            question.failed(UpstreamClosed(f"{self.label}: not in use any more"))
+        for stream in list(self.streams.opened):
+            stream.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.streams.opened:
+            self._all_lost = self._loop.create_future()
+            await self._all_lost
+
+    # What happens to questions
+
+    def timed_out(self, question: StreamQuestion, now_s: float) -> None:
+        """Its time is over."""
+        silent = self._silent_places(question)
+        where = "no answer" if question.places else "no connection"
+        question.failed(UpstreamTimeout(f"{self.label}: {where} over {self._protocol} in time"))
+        self._suspect(silent, now_s)
+
+    def progressed(self, stream: Stream, first: bool, now_s: float) -> None:
+        """Answers came; `first`: the first of its life among them."""
+        if first:
+            self.streams.learned.proven()
+        self._serve_waiting(now_s)
+        if self._max_idle_conns and not stream.pending and len(self.streams.idle(now_s)) > self._max_idle_conns:
+            stream.close()
+
+    def lost(self, stream: Stream, by_us: bool) -> None:
+        """A connection is closed. What was asked on it and nowhere else is asked again, once."""
+        now_s = self.timers.now()
+        self.streams.opened.discard(stream)
+        if not self.streams.opened and self._all_lost is not None and not self._all_lost.done():
+            self._all_lost.set_result(None)
+        orphans = list(stream.pending.values())
+        stream.pending.clear()
+        if not by_us:
+            self._last_error = UpstreamClosed(f"{self.label}: closed the {self._protocol} connection")
+            self.streams.learned.closed(stream.answers, len(orphans), now_s)
+        for question in orphans:
+            question.places = [place for place in question.places if place.stream is not stream]
+            if question.places:
+                continue
+            if question.again or self.closed:
+                question.failed(self._last_error)
+            else:
+                question.again = True
+                self._place(question, now_s, on_new=True)
+        self._serve_waiting(now_s)
+
+    def _gave_up(self, question: StreamQuestion) -> None:
+        now_s = self.timers.now()
+        late = [place for place in self._silent_places(question) if now_s - place[1] >= SUSPECT_AFTER_S]
+        question.leave()
+        self._suspect(late, now_s)
+
+    def _silent_places(self, question: StreamQuestion) -> list[tuple[Stream, float]]:
+        """Return the connections that have said nothing since it was sent on them."""
+        return [(stream, sent_s) for stream, _, sent_s in question.places if stream.heard_s < sent_s]
+
+    def _suspect(self, silent: list[tuple[Stream, float]], now_s: float) -> None:
+        """Leave these, and every other connection that has been silent for as long."""
+        if not silent:
+            return
+        since_s = min(sent_s for _, sent_s in silent)
+        suspects = [stream for stream, _ in silent]
+        suspects += [stream for stream in self.streams.opened if max(stream.heard_s, stream.born_s) < since_s]
+        asked = {question: None for stream in suspects for question in stream.pending.values()}
+        for stream in suspects:
+            stream.retire()
+        for question in asked:
+            if not question.again:
+                question.again = True
+                self._place(question, now_s, on_new=True)
+
+    def _unproven(self, stream: Stream) -> None:
+        """A new connection has had time to give its first answer."""
+        if stream.answers or stream.closed or not stream.pending:
+            return
+        now_s = self.timers.now()
+        if self.streams.proven(now_s) is None:
+            return
+        self.streams.learned.failed(now_s)
+        for question in list(stream.pending.values()):
+            proven = self.streams.proven(now_s)
+            if proven is not None and not question.again:
+                question.again = True
+                self._send(question, proven, now_s)
+
+    # Which connection
+
+    def _place(self, question: StreamQuestion, now_s: float, on_new: bool = False) -> None:
+        """Send it, or let it wait for a connection, or fail it."""
+        idle = [] if on_new else self.streams.idle(now_s)
+        if idle:
+            self._send(question, idle[0], now_s)
+        elif self._may_connect(now_s):
+            self.waiting[question] = None
+            self._connect()
+        elif stream := self.streams.busy(now_s):
+            self._send(question, stream, now_s)
+        elif len(self.waiting) >= WAITING_MAX:
+            self._fail(question, UpstreamBusy(f"{self.label}: {WAITING_MAX} questions wait for a connection"))
+        elif self._connecting or self.streams.alive:
+            self.waiting[question] = None
+        else:
+            self._fail(question, self._last_error)
+
+    def _serve_waiting(self, now_s: float, stalled: bool = False) -> None:
+        """Send what waits; `stalled`: do not wait for connections that are being opened, and open no more."""
+        while self.waiting:
+            idle = self.streams.idle(now_s)
+            stream = idle[0] if idle else None
+            if stream is None and (stalled or not self._connecting):
+                stream = self.streams.busy(now_s)
+            if stream is None:
+                break
+            self._send(next(iter(self.waiting)), stream, now_s)
+        while not stalled and len(self.waiting) > len(self._connecting) and self._may_connect(now_s):
+            self._connect()
+        if self.waiting and not self._connecting and not self.streams.alive:
+            for question in list(self.waiting):
+                self._fail(question, self._last_error)
+
+    def _fail(self, question: StreamQuestion, error: UpstreamError) -> None:
+        """Give up asking it (again); where it was asked before, the answer may still come."""
+        if question.places:
+            self.waiting.pop(question, None)
+        else:
+            question.failed(error)
+
+    def _send(self, question: StreamQuestion, stream: Stream, now_s: float) -> None:
+        self.waiting.pop(question, None)
+        if stream.asked:
+            self._counts.hits += 1
+        else:
+            self._counts.misses += 1
+            self.timers.call_after(PROOF_S, partial(self._unproven, stream))
+        stream.send(question, now_s)
+        if stream.asked >= self.streams.learned.questions_max(now_s):
+            stream.retire()
+
+    # Opening and closing
+
+    def _may_connect(self, now_s: float) -> bool:
+        return not self.closed and self.streams.may_connect(len(self._connecting), now_s)
+
+    def _connect(self) -> None:
+        task = self._loop.create_task(self._open())
+        self._connecting.add(task)
+        logs.held(task, f"connecting to {self.label}")
+
+    async def _open(self) -> None:
+        stall = self.timers.call_after(SECOND_S, lambda: self._serve_waiting(self.timers.now(), stalled=True))
+        stream = Stream(self, self._ids, self.timers.now())
+        failed = None
+        try:
+            sock = await connect(self._address, self._source_address, self.label, self.timers)
+            await start_protocol(sock, lambda: stream, self._tls, self._server_name, self.label, self.timers)
+        except UpstreamError as error:
+            failed = error
+        finally:
+            stall.cancel()
+            self._connecting.discard(asyncio.current_task())
+        now_s = self.timers.now()
+        if failed is not None:
+            self._last_error = failed
+            self.streams.learned.failed(now_s)
+            self._serve_waiting(now_s, stalled=True)
+            return
+        if not self._watching:
+            self._watching = True
+            self.timers.call_after(_WATCH_S, self._watch)
+        # Its share of what waits; connections that are being opened get theirs.
+        share = 1 + len(self.waiting) // (len(self._connecting) + 1)
+        for question in list(self.waiting)[:share]:
+            if self.streams.takes_share(stream, now_s):
+                self._send(question, stream, now_s)
+        self._serve_waiting(now_s)
+
+    def _watch(self) -> None:
+        """Close what is idle or old."""
+        now_s = self.timers.now()
+        for stream in self.streams.outdated(now_s):
+            stream.retire()
+        self._watching = bool(self.streams.opened)
+        if self._watching:
+            self.timers.call_after(_WATCH_S, self._watch)
