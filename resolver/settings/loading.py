@@ -65,7 +65,10 @@ def load(
     parsed = corefile.parse(sources, machine)
     if not parsed.blocks:
         raise ConfigError(path, 0, "no server block; accepted: zones and a block, as in: . {")
-    found = blocks.build(parsed.blocks, process, machine, warnings)
+    try:
+        found = blocks.build(parsed.blocks, process, machine, warnings)
+    except ConfigError as error:
+        raise _with_cause(error, parsed.warnings) from None
     if "cache-memory" not in process.given:
         budget = memory.default_cache_bytes(memory.read_limit_bytes(machine))
         process = replace(process, cache_memory_bytes=budget)
@@ -76,6 +79,17 @@ def load(
         digest=parsed.digest,
         watched_paths=tuple(dict.fromkeys([*watched, *parsed.watched])),
         warnings=tuple(dict.fromkeys([*parsed.warnings, *warnings])),
+    )
+
+
+def _with_cause(error: ConfigError, warnings: tuple[str, ...]) -> ConfigError:
+    """A word that is wrong because a variable on its line is not set: say that, too."""
+    place = f"{error.file}:{error.line}: environment variable "
+    causes = [warning.removeprefix(place).split()[0] for warning in warnings if warning.startswith(place)]
+    if not causes:
+        return error
+    return ConfigError(
+        error.file, error.line, f"{error.problem} (not set: environment variable {', '.join(causes)})"
     )
 
 

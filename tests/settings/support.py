@@ -2,12 +2,15 @@
 
 import fnmatch
 import os.path
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from resolver.errors import ConfigError
 from resolver.settings.loading import load
 from resolver.settings.model import Block, ProcessOptions, Settings
+
+T = TypeVar("T")
 
 RESOLV_CONF = {"/etc/resolv.conf": b"nameserver 10.0.0.53\n"}
 
@@ -55,6 +58,20 @@ class FakeMachine:
 
     def interface_addresses(self) -> Mapping[str, tuple[str, ...]]:
         return self._interfaces
+
+
+def attempt(call: Callable[[], T], refusal: type[Exception] = ConfigError) -> T | None:
+    """Return what `call` returns, or None where it raises a refusal that people can read: on one line, printable.
+
+    Any other exception is our bug and ends the test.
+    """
+    try:
+        return call()
+    except refusal as error:
+        text, line = str(error), getattr(error, "line", 0)
+    assert text.isprintable(), text
+    assert line >= 0
+    return None
 
 
 def settings_of(

@@ -9,7 +9,7 @@ from resolver.settings import configmap
 from resolver.settings.configmap import KubeDns
 from resolver.settings.loading import load
 from resolver.settings.model import ListenAddress, ProcessOptions
-from tests.settings.support import RESOLV_CONF, FakeMachine
+from tests.settings.support import RESOLV_CONF, FakeMachine, attempt
 
 #        keys, what they say
 GOOD = [
@@ -80,13 +80,13 @@ def test_bad(key: str, content: str, problem: str) -> None:
 
 
 def test_a_directory_that_is_not_there() -> None:
-    with pytest.raises(ConfigError, match="no such directory; -kubednscm"):
+    with pytest.raises(ConfigError, match="no such directory"):
         configmap.read("/no", FakeMachine())
 
 
 def test_a_file_that_cannot_be_read() -> None:
     machine = FakeMachine({"/cm/stubDomains": "{}"}, unreadable=frozenset({"/cm/stubDomains"}))
-    with pytest.raises(ConfigError, match="^/cm/stubDomains: cannot be read: Permission denied$"):
+    with pytest.raises(ConfigError, match=r"^/cm/stubDomains: cannot be read: Permission denied$"):
         configmap.read("/cm", machine)
 
 
@@ -116,7 +116,7 @@ def test_stub_domains_and_upstreams_are_served_beside_the_template() -> None:
     assert stub.cache is not None
     assert stub.cache.success_max_ttl_s == 30
     assert stub.errors is not None
-    assert stub.prometheus is stub.health is stub.reload is None
+    assert (stub.prometheus, stub.health, stub.reload) == (None, None, None)
     assert settings.watched_paths == ("/base", "/etc/kube-dns")
 
 
@@ -136,26 +136,22 @@ def test_a_broken_configmap_is_left_out_at_start_and_refused_at_a_reload() -> No
     assert len(settings.blocks) == 1
     assert "the kube-dns ConfigMap is left out" in settings.warnings[0]
     assert "/etc/kube-dns" in settings.watched_paths
-    with pytest.raises(ConfigError, match="^/etc/kube-dns/stubDomains:1: not JSON"):
+    with pytest.raises(ConfigError, match=r"^/etc/kube-dns/stubDomains:1: not JSON"):
         load(NODE, machine, starting=False)
 
 
-@given(
-    content=st.dictionaries(
-        st.sampled_from(["stubDomains", "upstreamNameservers", "federations"]),
-        st.one_of(
-            st.binary(max_size=60),
-            st.recursive(st.sampled_from(['"a.b"', '"1.2.3.4"', '"\\ud800"', "1", "null"]),
-                         lambda inner: st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
-                         | st.lists(inner, max_size=2).map(lambda items: "{" + ",".join(f'"a.b":{i}' for i in items) + "}"),
-                         ).map(str.encode),
-        ),
-    )
-)  # fmt: skip
+LEAVES = st.sampled_from(['"a.b"', '"1.2.3.4"', '"\\ud800"', "1", "null"])
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+        st.lists(inner, max_size=2).map(lambda items: "{" + ",".join(f'"a.b": {item}' for item in items) + "}"),
+    ),
+)
+KEYS = st.sampled_from(["stubDomains", "upstreamNameservers", "federations"])
+
+
+@given(content=st.dictionaries(KEYS, st.one_of(st.binary(max_size=60), JSON.map(str.encode))))
 def test_any_content_is_a_configmap_or_a_config_error(content: dict[str, bytes]) -> None:
-    try:
-        found = configmap.parse(content, "/cm", FakeMachine())
-    except ConfigError as error:
-        assert str(error).isprintable()
-        return
-    assert configmap.stub_blocks(found, ("10.0.0.1",), 53).isascii()
+    found = attempt(lambda: configmap.parse(content, "/cm", FakeMachine()))
+    assert found is None or configmap.stub_blocks(found, ("10.0.0.1",), 53).isascii()

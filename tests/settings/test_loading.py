@@ -59,7 +59,7 @@ def test_a_corefile_that_is_not_there(process: ProcessOptions, problem: str) -> 
 
 def test_a_corefile_that_cannot_be_read() -> None:
     machine = FakeMachine({"/c": LOG}, unreadable=frozenset({"/c"}))
-    with pytest.raises(ConfigError, match="^/c: cannot be read: Permission denied$"):
+    with pytest.raises(ConfigError, match=r"^/c: cannot be read: Permission denied$"):
         load(ProcessOptions(conf="/c"), machine)
 
 
@@ -71,6 +71,14 @@ def test_imports_are_watched_too() -> None:
     }
     settings = load(ProcessOptions(conf="/e/Corefile"), FakeMachine({**RESOLV_CONF, **files}))
     assert settings.watched_paths == ("/e/Corefile", "/e/*.server", "/e/log.conf")
+
+
+def test_an_error_on_a_line_with_an_unset_variable_names_the_variable() -> None:
+    machine = FakeMachine({**RESOLV_CONF, "/c": b". {\n  forward . {$UPSTREAM}\n}"})
+    with pytest.raises(ConfigError) as caught:
+        load(ProcessOptions(conf="/c"), machine)
+    assert str(caught.value).startswith('/c:2: "" is no upstream; accepted: ')
+    assert str(caught.value).endswith(" (not set: environment variable UPSTREAM)")
 
 
 def test_the_same_text_is_equal_settings() -> None:

@@ -26,7 +26,7 @@ OTHER_INDENT = "a\n  forward . __PILLAR__UPSTREAM__SERVERS__ {\n    force_tcp\n 
 #        template, fillings, Corefile
 FILLED = [
     pytest.param("bind __PILLAR__LOCAL__DNS__", NODE, "bind 169.254.20.10 10.96.0.10", id="local addresses"),
-    pytest.param("health __PILLAR__LOCAL__DNS__:8080", NODE, "health 169.254.20.10:8080", id="the first with a port"),
+    pytest.param("health __PILLAR__LOCAL__DNS__:8080", NODE, "health 169.254.20.10:8080", id="one with a port"),
     pytest.param(
         "health __PILLAR__LOCAL__DNS__:8080",
         NODE._replace(local_ips=("fd00::10",)),
