@@ -1,8 +1,9 @@
 #!/bin/sh
 # What `make run` does: the demo (a stand-in for kube-dns) and, in front of it, the resolver.
-# PORT and DEMO_PORT choose other ports. Ctrl-C or SIGTERM ends both; so does the end of either.
+# PORT and DEMO_PORT choose other ports, BIN the folder of the Python that has the package. Ctrl-C or SIGTERM ends both; so does the end of either.
 set -eu
 
+BIN=${BIN:-.venv/bin}
 PORT=${PORT:-5300}
 DEMO_PORT=${DEMO_PORT:-5301}
 UPSTREAM=/etc/resolv.conf
@@ -27,13 +28,13 @@ trap 'stop; exit 0' INT TERM
 
 # The demo prints its first line once it listens; without one it has said on stderr what is wrong.
 mkfifo "$folder/demo"
-.venv/bin/resolver demo -port "$DEMO_PORT" >"$folder/demo" &
+"$BIN/python" -m resolver demo -port "$DEMO_PORT" >"$folder/demo" &
 demo=$!
 exec 3<"$folder/demo"
-read -r first <&3 || exit 1
+read -r _ <&3 || exit 1
 
 cat <<EOF
-The resolver answers on 127.0.0.1 port $PORT, UDP and TCP; $first
+The resolver answers on 127.0.0.1 port $PORT, UDP and TCP; behind it, the demo on port $DEMO_PORT.
 Try, in another terminal:
 
   dig @127.0.0.1 -p $PORT web.shop.svc.cluster.local
@@ -43,6 +44,6 @@ Try, in another terminal:
 Everything outside the demo's zones is asked at: $UPSTREAM
 EOF
 
-.venv/bin/resolver -conf deploy/local/Corefile -dns.port "$PORT" &
+"$BIN/python" -m resolver -conf deploy/local/Corefile -dns.port "$PORT" &
 server=$!
 wait "$server"
