@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._answering: asyncio.Task[None] | None = None
         self._unsent = False
         self._closing = False
+        self._lingering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour only
@@ -96,10 +97,11 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        self._http.receive_data(b"")
-        if self._answering is None:
+        if not self._closing:
+            self._http.receive_data(b"")
             self._advance()
-        return not self._closing  # True keeps our direction open for an answer that is under way
+        # True keeps our direction open, for an answer that is under way.
+        return self._answering is not None or self._unsent or not self._closing
 
     def pause_writing(self) -> None:
         self._unsent = True
@@ -186,9 +188,13 @@ class Connection(asyncio.Protocol):
             return Response(500, b"internal error\n")
 
     def _refuse(self, status: int, body: bytes) -> None:
-        """Answer what is not a whole request, and close."""
+        """Answer what is not a whole request, and close.
+
+        The client may still be sending. If we closed now, the kernel would answer that with a reset, which
+        throws our answer away on the client's side: so our direction ends, and his is read and dropped.
+        """
         request, self._request = self._request, None
-        self._closing = True
+        self._closing = self._lingering = True
         self._phase(self._server.options.write_s)
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             self._send(Response(status, body), request)
@@ -221,7 +227,10 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         if self._closing or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._closing = True
-            self._transport.close()
+            if self._lingering and self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()
             return
         self._http.start_next_cycle()
         self._request = None

@@ -40,10 +40,10 @@ class PrometheusOptions:
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """Bounds of the small HTTP server. All that a peer can make it hold: 64 x (16 KiB + one body)."""
+    """Bounds of the small HTTP server. All that peers can make it hold: 64 x (one read of 256 KiB + one page)."""
 
     connections_max: int = 64  # per process; one more is closed at once
-    head_max_bytes: int = 16 * 1024  # request line and headers; h11's own default is the same
+    head_max_bytes: int = 16 * 1024  # request line and headers that are not whole yet; h11's own default
     body_max_bytes: int = 64 * 1024  # a request with a longer body is refused: nothing here reads one
     request_s: float = 5.0  # a request that has begun must be whole by then (CoreDNS ReadTimeout)
     write_s: float = 5.0  # a client that does not read is closed then (CoreDNS WriteTimeout)
