@@ -30,7 +30,8 @@ from resolver.forward.upstream import Upstream
 from resolver.forward.upstream import label as upstream_label
 from resolver.metrics import CacheCounters, Registry
 from resolver.pipeline import Pipeline, Route
-from resolver.report.observers import Observer, observers_of
+from resolver.report.errorlog import ErrorLog
+from resolver.report.querylog import QueryLog
 from resolver.report.series import SeriesTable
 from resolver.settings.model import Block, Settings
 
@@ -71,7 +72,7 @@ class Parts:
         self._closing: list[Upstream] = []
         self._forwarders: list[Forwarder] = []
         self._loops: list[LoopWatch] = []
-        self._observers: list[Observer] = []
+        self._error_logs: list[ErrorLog] = []
         self._own = {(listen.host, listen.port) for block in settings.blocks for listen in block.listen}
         self._local_ips = set(settings.process.local_ips)
         for block in settings.blocks:
@@ -108,8 +109,8 @@ class Parts:
         parts: list[Closing] = [*self._discoveries, *self._loops, *self._forwarders, *self._closing]
         for part in parts:
             await part.close()
-        for observer in self._observers:
-            observer.close()
+        for error_log in self._error_logs:
+            error_log.close()
 
     def _add(self, block: Block, upstream_answered: Callable[[str], None]) -> None:
         kept = self._kept
@@ -122,15 +123,17 @@ class Parts:
         loops = LoopWatch(kept.timers) if block.loop else None
         if loops is not None:
             self._loops.append(loops)
-        observers, logs_queries = observers_of(block.errors, block.log, kept.timers)
-        self._observers.extend(observers)
+        query_log = QueryLog(block.log) if block.log else None
+        error_log = ErrorLog(block.errors, kept.timers) if block.errors is not None else None
+        if error_log is not None:
+            self._error_logs.append(error_log)
         pipeline = Pipeline(
             cache,
             flights,
             kept.series,
             kept.timers,
-            observers=observers,
-            logs_queries=logs_queries,
+            query_log=query_log,
+            error_log=error_log,
             loops=loops,
         )
 

@@ -4,10 +4,11 @@ Pure code takes `now_s` as an argument. What must wake up later asks `Timers`, w
 clock it was given: a test that makes that clock jump makes every timer jump with it, without sleeping.
 
 Timers are coarse (10 ms) and cheap: entries with the same delay wait in one queue, in order, so one
-tick looks only at the front of each queue. The tick is armed only while something waits.
+tick looks only at the front of each queue. A tick comes when the first of them is due, not before.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -16,6 +17,11 @@ Now = Callable[[], float]
 """A monotonic clock, in seconds. `time.monotonic` in production."""
 
 TICK_S = 0.01
+
+QUEUES_MAX = 256
+"""Empty queues are dropped beyond this number; delays are constants, or rounded to the tick."""
+
+_NEVER_S = float("inf")
 
 
 class Expiring(Protocol):
@@ -47,25 +53,49 @@ class _Call:
 
 
 class Timers:
-    """All that this process waits for, by the clock that it was given."""
+    """All that this process waits for, by the clock that it was given.
+
+    wakes_s  When the next tick is due; never, while nothing waits.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, now: Now) -> None:
         self.now = now
+        self.wakes_s = _NEVER_S
         self._loop = loop
+        # A clock of a test may jump at any moment, so it is looked at on every tick.
+        self._jumps = now is not time.monotonic
         self._queues: dict[float, deque[tuple[float, Expiring]]] = {}
+        self._lent: set[float] = set()
         self._ticking: asyncio.TimerHandle | None = None
+
+    def queue(self, delay_s: float) -> deque[tuple[float, Expiring]]:
+        """Return the queue of all that waits for `delay_s`, as (when due, item), soonest first.
+
+        For who adds one item for each packet: append to it, and call `arm` if the item is due before `wakes_s`.
+        """
+        self._lent.add(delay_s)
+        return self._queues.setdefault(delay_s, deque())
 
     def add(self, delay_s: float, item: Expiring, now_s: float) -> None:
         """Call `item.expire` once `delay_s` has passed since `now_s`, unless `item.done` by then.
 
         Delays should come from a small set of constants: each one is a queue of its own.
         """
+        due_s = now_s + delay_s
         queue = self._queues.get(delay_s)
         if queue is None:
             queue = self._queues[delay_s] = deque()
-        queue.append((now_s + delay_s, item))
-        if self._ticking is None:
-            self._ticking = self._loop.call_later(TICK_S, self._tick)
+        queue.append((due_s, item))
+        if due_s < self.wakes_s:
+            self.arm(due_s)
+
+    def arm(self, due_s: float) -> None:
+        """Tick at `due_s` at the latest."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self.wakes_s = due_s
+        wait_s = TICK_S if self._jumps else max(TICK_S, due_s - self.now())
+        self._ticking = self._loop.call_later(wait_s, self._tick)
 
     def call_after(self, delay_s: float, callback: Callable[[], None]) -> _Call:
         """Call `callback` after `delay_s`; the value returned has `cancel()`."""
@@ -93,7 +123,9 @@ class Timers:
 
     def close(self) -> None:
         """Forget everything; nothing is told any more."""
-        self._queues.clear()
+        for queue in self._queues.values():
+            queue.clear()
+        self.wakes_s = _NEVER_S
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
@@ -101,16 +133,20 @@ class Timers:
     def _tick(self) -> None:
         self._ticking = None
         now_s = self.now()
+        # While this runs nobody needs to arm: the end does, for whatever is first then.
+        self.wakes_s = -_NEVER_S
         try:
-            for delay_s, queue in list(self._queues.items()):
+            for queue in list(self._queues.values()):
                 while queue and (queue[0][0] <= now_s or queue[0][1].done):
                     item = queue.popleft()[1]
                     if not item.done:
                         item.expire(now_s)
-                # Queues of rare delays must not stay for ever.
-                if not queue and self._queues.get(delay_s) is queue:
-                    del self._queues[delay_s]
         finally:
             # Also when one of them raised: the loop's handler is told, and the others must not wait for ever.
-            if self._queues and self._ticking is None:
-                self._ticking = self._loop.call_later(TICK_S, self._tick)
+            if len(self._queues) > QUEUES_MAX:
+                kept = {delay_s: queue for delay_s, queue in self._queues.items() if queue or delay_s in self._lent}
+                self._queues = kept
+            self.wakes_s = _NEVER_S
+            first_s = min((queue[0][0] for queue in self._queues.values() if queue), default=_NEVER_S)
+            if first_s < _NEVER_S:
+                self.arm(first_s)

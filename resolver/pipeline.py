@@ -74,13 +74,17 @@ class Route(NamedTuple):
     counters: CacheCounters
 
 
-class Observer(Protocol):
-    """Who is told of every answer one by one, or of every failure (`report`)."""
+class QueryLog(Protocol):
+    """Who is told of every answer, one by one (`report.querylog`)."""
 
     def answered(
         self, listener: Any, client: object, question: Question, response: bytes, duration_s: float
     ) -> None:
         """An answer went out."""
+
+
+class ErrorLog(Protocol):
+    """Who is told of every question that no upstream would answer (`report.errorlog`)."""
 
     def failed(self, question: Question, refusal: Refusal) -> None:
         """No upstream could be made to answer."""
@@ -95,19 +99,19 @@ class Pipeline:
         flights: Flights,
         series: SeriesTable,
         timers: Timers,
-        observers: Sequence[Observer] = (),
-        logs_queries: bool = False,
+        query_log: QueryLog | None = None,
+        error_log: ErrorLog | None = None,
         loops: LoopWatch | None = None,
     ) -> None:
-        """Put the stages together. `logs_queries`: each answer must be seen, so none may come from a rendering."""
+        """Put the stages together. A query log sees each answer, so with one none comes from a rendering."""
         self.cache = cache
         self.flights = flights
         self.forwarders: tuple[Forwarder, ...] = ()
         self.forwarder: Forwarder | None = None
         self.series = series
         self.timers = timers
-        self.observers = tuple(observers)
-        self.logs_queries = logs_queries
+        self.query_log = query_log
+        self.error_log = error_log
         self.loops = loops
 
     def use(self, forwarders: Sequence[Forwarder]) -> None:
@@ -174,14 +178,16 @@ class Pipeline:
             listener.labels, route.zone, route.view, question.qtype, refusal.rcode, question.do, refusal.source,
             question.size_bytes, len(response), 0.0,
         )  # fmt: skip
-        for observer in self.observers:
-            observer.answered(listener, client, question, response, 0.0)
+        if self.query_log is not None:
+            self.query_log.answered(listener, client, question, response, 0.0)
         return response
 
     def landed(self, flight: Flight, packet: bytes | None, refusal: Refusal | None, now_s: float) -> None:
         """A flight has ended, with a packet that answers its question or with the refusal to send."""
-        waiters = self.flights.land(flight)
         key = flight.key
+        flight.done = True
+        self.flights.by_key.pop(key, None)
+        waiters, flight.waiters = flight.waiters, []
         stale = flight.stale
         found: Scan | None = None
         if packet is not None:
@@ -228,14 +234,13 @@ class Pipeline:
             listener.labels, route.zone, route.view, question.qtype, entry.rcode, question.do, "cache",
             question.size_bytes, len(response), 0.0, KIND_LABELS[kind],
         )  # fmt: skip
-        if self.observers:
-            for observer in self.observers:
-                observer.answered(listener, client, question, response, 0.0)
+        if self.query_log is not None:
+            self.query_log.answered(listener, client, question, response, 0.0)
         packets = listener.packets
         if (
             packets is not None
             and question.packet_key is not None
-            and not self.logs_queries
+            and self.query_log is None
             and opt is None
             and now_s < entry.life.until_s
             and len(response) == len(entry.packet) + (OPT_BYTES if question.edns_size else 0)
@@ -305,8 +310,8 @@ class Pipeline:
             listener.labels, route.zone, route.view, question.qtype, entry.rcode, question.do, "cache",
             question.size_bytes, len(response), now_s - started_s, KIND_LABELS[entry.kind],
         )  # fmt: skip
-        for observer in self.observers:
-            observer.answered(listener, client, question, response, now_s - started_s)
+        if self.query_log is not None:
+            self.query_log.answered(listener, client, question, response, now_s - started_s)
         return response
 
     def _serve_stale(self, waiters: list[Waiter], entry: Entry, now_s: float) -> None:
@@ -318,8 +323,8 @@ class Pipeline:
             waiter.listener.send(self._stale_response(waiter, entry, now_s), waiter.client)
 
     def _failed(self, flight: Flight, waiters: list[Waiter], refusal: Refusal, now_s: float) -> None:
-        for observer in self.observers:
-            observer.failed(flight.question, refusal)
+        if self.error_log is not None:
+            self.error_log.failed(flight.question, refusal)
         cache = self.cache
         if flight.stale is not None and now_s < flight.stale.expires_s + self._stale_s():
             self._serve_stale(waiters, flight.stale, now_s)
@@ -334,8 +339,8 @@ class Pipeline:
                 listener.labels, route.zone, route.view, question.qtype, refusal.rcode, question.do, refusal.source,
                 question.size_bytes, len(response), now_s - started_s,
             )  # fmt: skip
-            for observer in self.observers:
-                observer.answered(listener, client, question, response, now_s - started_s)
+            if self.query_log is not None:
+                self.query_log.answered(listener, client, question, response, now_s - started_s)
             listener.send(response, client)
 
     def _serve(
@@ -354,9 +359,8 @@ class Pipeline:
                 listener.labels, route.zone, route.view, question.qtype, rcode, question.do, "forward",
                 question.size_bytes, len(response), now_s - started_s,
             )  # fmt: skip
-            if self.observers:
-                for observer in self.observers:
-                    observer.answered(listener, client, question, response, now_s - started_s)
+            if self.query_log is not None:
+                self.query_log.answered(listener, client, question, response, now_s - started_s)
             listener.send(response, client)
         if len(waiters) > SERVED_PER_TURN:
             rest = waiters[SERVED_PER_TURN:]

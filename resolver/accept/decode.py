@@ -74,12 +74,16 @@ def decode(query: bytes) -> Question | Rejection | None:
         edns_size, do, keep = 0, False, len(query) == end
     elif (
         counts == _ONE_ADDITIONAL
-        and len(query) == end + _OPT_BYTES
         and query[end : end + 3] == _OPT_START
+        and len(query) >= end + _OPT_BYTES
         and query[end + 6] == 0
-        and query[-2:] == b"\0\0"
+        and len(query) == end + _OPT_BYTES + (query[end + 9] << 8 | query[end + 10])
     ):
-        edns_size, do, keep = query[end + 3] << 8 | query[end + 4], query[end + 7] >= 0x80, True
+        edns_size, do = query[end + 3] << 8 | query[end + 4], query[end + 7] >= 0x80
+        edns_size = max(edns_size, 512)  # RFC 6891 section 6.2.3
+        keep = len(query) == end + _OPT_BYTES
+        if not keep and not _options_are_whole(query, end + _OPT_BYTES, len(query)):
+            return reject(query, FORMERR)
     else:
         found = _find_opt(query, end)
         if isinstance(found, Rejection):

@@ -70,7 +70,7 @@ class Listener:
 
     def _route(self, question: Question) -> Route | None:
         """Return the route of the longest zone above the name; type DS belongs to the parent's side of a cut."""
-        name = question.name
+        name = question.key[:-5]
         if question.qclass != CLASS_IN:
             return next(iter(self._table.values()), None)
         position = 0

@@ -8,7 +8,8 @@ What callers may rely on:
 - Nothing here knows of clients, packets' IDs or upstreams.
 """
 
-from resolver.cache import refresh
+import math
+
 from resolver.cache.entry import OVERHEAD_BYTES, Entry, Kind, Life
 from resolver.cache.ledger import Ledger
 from resolver.cache.lifetime import Lifetime
@@ -76,9 +77,10 @@ class Cache:
         life.uses = 0
         life.used_s = now_s
         life.recheck_s = 0.0
-        life.until_s = (
-            refresh.first_call_s(now_s, keep_s, options) if options.prefetch_amount else now_s + keep_s
-        )
+        life.until_s = now_s + keep_s
+        if options.prefetch_amount:
+            # The window is the last part of the lifetime, at least its last second (CoreDNS cache README).
+            life.until_s -= min(keep_s, max(1, math.ceil(keep_s * options.prefetch_percent / 100)))
         entry: Entry = tuple.__new__(  # Entry's own __new__ is a Python call for every miss
             Entry,
             (
@@ -98,13 +100,14 @@ class Cache:
             if kind == Kind.SUCCESS:
                 if self._no_success is None or not _covered(key, self._no_success):
                     self.success.put(key, entry)
-                    if self.denial.entries:
+                    if key in self.denial.entries:
                         self.denial.drop(key)
             elif kind == Kind.FAILURE:
                 self.failures.put(key, entry)
             elif self._no_denial is None or not _covered(key, self._no_denial):
                 self.denial.put(key, entry)
-                self.success.drop(key)
+                if key in self.success.entries:
+                    self.success.drop(key)
         return entry
 
     def keep_failure(self, key: bytes, packet: bytes, keep_s: float, now_s: float) -> None:

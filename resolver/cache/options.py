@@ -22,16 +22,10 @@ class CacheOptions:
     prefetch_percent: int = 10  # of the lifetime that remains when prefetch begins; 10 to 90
     stale_s: float = 0.0  # how long past expiry an answer may be served; 0: never
     stale_mode: StaleMode = "immediate"
-    stale_verify_timeout_s: float | None = (
-        None  # verify: how long the upstream gets first; None: its deadline
-    )
+    stale_verify_timeout_s: float | None = None  # verify: how long the upstream gets first; None: its deadline
     stale_answer_ttl_s: int = 30  # RFC 8767 section 4
-    stale_recheck_s: float = (
-        5.0  # after a failed refresh the old answer goes out at once for this long; <= 300
-    )
-    prefer_positive: bool = (
-        False  # serve_stale_policy prefer_positive: a denial does not displace a stale answer
-    )
+    stale_recheck_s: float = 5.0  # after a failed refresh the old answer goes out at once for this long; <= 300
+    prefer_positive: bool = False  # serve_stale_policy prefer_positive: a denial does not displace a stale answer
     servfail_s: float = 5.0  # 0: SERVFAIL is not kept; at most 300 (RFC 9520 section 3.2)
     disable_success: tuple[str, ...] | None = None  # zones; () means all of the block; None: not disabled
     disable_denial: tuple[str, ...] | None = None

@@ -3,22 +3,9 @@
 Pure: entries, options and `now_s` go in, a decision comes out.
 """
 
-import math
-
 from resolver.cache.entry import Entry, Kind
 from resolver.cache.lifetime import Lifetime
 from resolver.cache.options import CacheOptions
-
-
-def first_call_s(stored_s: float, keep_s: float, options: CacheOptions) -> float:
-    """Return when the first asker must come up to the pipeline: expiry, or the prefetch window's start.
-
-    The window is the last `prefetch_percent` of the lifetime, at least its last second (CoreDNS cache README).
-    """
-    if not options.prefetch_amount:
-        return stored_s + keep_s
-    window_s = max(1, math.ceil(keep_s * options.prefetch_percent / 100))
-    return stored_s + max(0.0, keep_s - window_s)
 
 
 def wants_prefetch(entry: Entry, now_s: float, options: CacheOptions) -> bool:

@@ -35,6 +35,7 @@ class Waiter(NamedTuple):
 class Flight:
     """One question on its way.
 
+    done   It has landed.
     stale  The expired entry that waiters get if it comes to nothing, or too late.
 
     No `__init__`: `Flights.start` fills it, one Python call less for every miss.
@@ -49,7 +50,10 @@ class Flight:
 
 
 class Flights:
-    """All flights of one server block; they outlive a reload, as its cache does."""
+    """All flights of one server block; they outlive a reload, as its cache does.
+
+    `by_key` holds those in the air. The pipeline takes a flight out when it lands and answers its waiters.
+    """
 
     __slots__ = ("by_key", "joined", "options", "turned_away")
 
@@ -83,13 +87,3 @@ class Flights:
         flight.stale = None
         flight.waiters = waiters
         return flight
-
-    def land(self, flight: Flight) -> list[Waiter]:
-        """End `flight` and return who waits for it. Landing twice returns nobody."""
-        if flight.done:
-            return []
-        flight.done = True
-        if self.by_key.get(flight.key) is flight:
-            del self.by_key[flight.key]
-        waiters, flight.waiters = flight.waiters, []
-        return waiters

@@ -65,6 +65,7 @@ class Forwarder:
         if options.next_on_nodata:
             self.clean -= {NOERROR}
         self._turn = 0
+        self._tries = timers.queue(TRY_S)
         self._from = names.from_text(options.from_zone.lower())
         self._except = tuple(names.from_text(zone.lower()) for zone in options.except_zones)
         self.takes_all = self._from == names.ROOT and not self._except
@@ -119,7 +120,10 @@ class Forwarder:
             self._start(Rescue(self, key, flight, attempt))
             return
         exchange.flight = flight
-        self.timers.add(TRY_S, exchange, now_s)
+        due_s = now_s + TRY_S
+        self._tries.append((due_s, exchange))
+        if due_s < self.timers.wakes_s:
+            self.timers.arm(due_s)
 
     def send(self, upstream: Upstream, key: bytes, now_s: float, plain: bool = False) -> Exchange:
         """Send the question `key` to `upstream` over UDP. Raises UpstreamError if the kernel would not."""

@@ -81,11 +81,6 @@ class ErrorLog:
         self._timers = timers
         self._closed = False
 
-    def answered(
-        self, listener: object, client: object, question: Question, response: bytes, duration_s: float
-    ) -> None:
-        """An answer is no error, whatever it says."""
-
     def failed(self, question: Question, refusal: Refusal) -> None:
         """Say `2 name. TYPE: what happened`, or count it."""
         text = refusal.ede_text or RCODE_NAMES[refusal.rcode]

@@ -16,7 +16,6 @@ from resolver.errors import Malformed
 from resolver.report.options import COMBINED_FORMAT, COMMON_FORMAT, LogOptions
 from resolver.report.series import RCODE_NAMES, TYPE_NAMES, ListenerLabels
 from resolver.wire import names
-from resolver.wire.answer import Refusal
 from resolver.wire.header import HEADER, HEADER_BYTES, NXDOMAIN, OPCODE_MASK, RCODE_MASK, TYPE_SOA
 from resolver.wire.question import Question
 from resolver.wire.ttls import skip_name
@@ -235,9 +234,3 @@ class QueryLog:
         local = listener.labels.server.removeprefix("dns://").rpartition(":")[0]
         record = QueryRecord(client_text, local, listener.labels.proto, question, response, duration_s)
         logs.query(rule.format(record), json_fields(record) if logs.current().log_format == "json" else {})
-
-    def failed(self, question: Question, refusal: Refusal) -> None:
-        """A failure is logged as the answer that it becomes."""
-
-    def close(self) -> None:
-        """There is nothing to end."""

@@ -8,15 +8,12 @@ import pytest
 from resolver import logs
 from resolver.clock import Timers
 from resolver.report.errorlog import MATCHED_CHARACTERS, Consolidation, ErrorLog, go_duration
-from resolver.report.observers import observers_of
 from resolver.report.options import (
     PATTERN_MAX_CHARACTERS,
     ConsolidateRule,
     ErrorsOptions,
-    LogOptions,
     compile_pattern,
 )
-from resolver.report.querylog import QueryLog
 from resolver.wire.answer import Refusal
 from resolver.wire.header import SERVFAIL
 from tests.report.test_querylog import question
@@ -140,14 +137,3 @@ def test_bad_patterns_say_why(pattern: str) -> None:
 
 def test_the_longest_pattern_is_accepted() -> None:
     assert compile_pattern("x" * PATTERN_MAX_CHARACTERS)
-
-
-async def test_observers_of_a_block() -> None:
-    timers = Timers(asyncio.get_running_loop(), JumpingClock())
-    assert observers_of(None, (), timers) == ([], False)
-    (errors,), sees_each = observers_of(ErrorsOptions(), (), timers)
-    assert isinstance(errors, ErrorLog)
-    assert not sees_each, "the error log alone must not cost the packet cache"
-    (log,), sees_each = observers_of(None, [LogOptions()], timers)
-    assert isinstance(log, QueryLog)
-    assert sees_each
