@@ -9,7 +9,7 @@ What callers may rely on:
 
 What is not here: names and labels as Prometheus sees them (`status.families`), text and HTTP (`status`), what
 is counted for each answer (`report.series`). prometheus_client is not imported: it costs 28 ms and 5 MiB at
-start, most of it for an HTTP server of its own (docs/decisions/metrics-without-a-client-library.md).
+start, most of it for an HTTP server of its own (docs/decisions/0002).
 """
 
 from bisect import bisect_left
