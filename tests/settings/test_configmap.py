@@ -90,6 +90,12 @@ def test_a_file_that_cannot_be_read() -> None:
         configmap.read("/cm", machine)
 
 
+def test_a_nameserver_goes_into_the_corefile_as_one_word() -> None:
+    machine = FakeMachine({"/cm/stubDomains": '{"a.b": ["/my file"]}', "/my file": "nameserver 10.0.0.1"})
+    with pytest.raises(ConfigError, match="invalid nameserver"):
+        configmap.read("/cm", machine)
+
+
 def test_a_stub_domain_becomes_the_block_of_node_cache() -> None:
     stubs = KubeDns((("acme.local", ("1.2.3.4", "1.2.3.5:5353")),))
     assert configmap.stub_blocks(stubs, ("169.254.20.10", "10.96.0.10"), 53).decode() == (

@@ -116,6 +116,10 @@ def test_a_snippet_may_begin_behind_its_brace_and_be_empty() -> None:
     assert tree_of("(s) { log\n}\n(e) { }\n. {\nerrors\nimport s\nimport e\n}") == [(["."], [["errors"], ["log"]])]
 
 
+def test_a_snippet_whose_only_line_is_an_import_behind_the_brace() -> None:
+    assert tree_of("(a) {\nb {\nlog\n}\n}\n(s) { import a\n}\nimport s\n") == [(["b"], [["log"]])]
+
+
 def test_files_are_imported_relative_to_the_importing_file() -> None:
     machine = FakeMachine({"conf.d/a": "log\nimport b\n", "conf.d/b": "errors\n", "/abs": "loop"})
     assert tree_of(". {\nimport conf.d/a\nimport /abs\n}", machine) == [(["."], [["log"], ["errors"], ["loop"]])]
