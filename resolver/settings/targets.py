@@ -19,7 +19,6 @@ from resolver.settings.model import ListenAddress, Settings
 from resolver.settings.values import shown
 
 FORM = "IP[:PORT], tls://IP[%NAME][:PORT], a resolv.conf or a host name"
-RESOLV_CONF = "/etc/resolv.conf"
 NAMESERVERS_MAX = 15
 """Of one list of nameservers; glibc itself stops at 3."""
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from resolver.forward.options import ForwardOptions, Target, TlsOptions
 from resolver.settings import targets, values, zones
 from resolver.settings.arguments import (
-    NUMBER_MAX,
     Fields,
     Option,
     Reader,
@@ -34,11 +33,14 @@ FORM = "forward FROM TO..."
 TARGETS_MAX = 15
 """CoreDNS plugin/forward max."""
 
-ATTEMPTS_UNLIMITED = NUMBER_MAX
-"""What `max_connect_attempts 0` becomes: the deadline alone ends the tries."""
+ATTEMPTS_MAX = 100
+"""Tries for one question; `max_connect_attempts 0` (CoreDNS: no limit) and larger numbers become this.
+
+15 upstreams are asked six times each before it is reached; the deadline ends the tries long before.
+"""
 
 HEALTH_CHECK_LEAST_S = 0.01
-"""More than 100 probes a second to an upstream that is down help nobody."""
+"""Shorter pauses become this, also 0 (CoreDNS: none): more than 100 probes a second help nobody."""
 
 DEADLINE_LEAST_S, DEADLINE_MAX_S = 0.1, 30.0
 _NAMES_MAX = 1024
@@ -57,7 +59,7 @@ def _except(line: Statement, form: str) -> Fields:
 
 def _attempts(line: Statement, form: str) -> Fields:
     (word,) = count_arguments(line, 1, 1, form)
-    return {"max_connect_attempts": bounded_number(word, form) or ATTEMPTS_UNLIMITED}
+    return {"max_connect_attempts": min(bounded_number(word, form) or ATTEMPTS_MAX, ATTEMPTS_MAX)}
 
 
 def _tls(line: Statement, form: str) -> Fields:
@@ -81,9 +83,7 @@ def _policy(line: Statement, form: str) -> Fields:
 
 def _health_check(line: Statement, form: str) -> Fields:
     interval, *rest = count_arguments(line, 1, 4, form)
-    interval_s = bounded_duration(interval, form)
-    if 0 < interval_s < HEALTH_CHECK_LEAST_S:
-        raise wrong(interval, f"{shown(interval.text)} is too short, at least 10ms, or 0s for none", form)
+    interval_s = max(bounded_duration(interval, form), HEALTH_CHECK_LEAST_S)
     fields: Fields = {"health_check_s": interval_s, "health_check_domain": "."}
     while rest:
         word = rest.pop(0)
@@ -197,9 +197,6 @@ def read(statement: Statement, where: Where) -> ForwardOptions:
             f" expire {values.duration_text(options.expire_s)}",
             "max_age of at least expire",
         )
-    if any(target.kind == "name" for target in options.targets) and not options.resolver_targets:
-        system = Target("file", targets.RESOLV_CONF, text=targets.RESOLV_CONF)
-        options = replace(options, resolver_targets=(system,))
     return options
 
 
