@@ -24,7 +24,7 @@ from resolver.collapse.options import CollapseOptions
 from resolver.forward.discover import Address, Discovery
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.loops import LoopWatch
-from resolver.forward.options import ForwardOptions
+from resolver.forward.options import ForwardOptions, Target
 from resolver.forward.tls import client_context
 from resolver.forward.upstream import Upstream
 from resolver.forward.upstream import label as upstream_label
@@ -57,6 +57,7 @@ class Kept:
     registry: Registry
     caches: dict[Zones, Cache] = field(default_factory=dict)
     flights: dict[Zones, Flights] = field(default_factory=dict)
+    discovered: dict[Target, list[Address]] = field(default_factory=dict)
 
 
 class Parts:
@@ -77,6 +78,11 @@ class Parts:
         self._local_ips = set(settings.process.local_ips)
         for block in settings.blocks:
             self._add(block, upstream_answered)
+
+    @property
+    def named_places(self) -> list[Place]:
+        """Places as the Corefile has them; a wildcard is the empty host."""
+        return [(listen.host, listen.port) for block in self.settings.blocks for listen in block.listen]
 
     async def start(self) -> None:
         """Find the upstreams, and keep looking."""
@@ -189,7 +195,9 @@ class Parts:
                 take(which, addresses)
 
             if targets:
-                self._discoveries.append(Discovery(targets, options, kept.timers, self._is_own, changed))
+                self._discoveries.append(
+                    Discovery(targets, options, kept.timers, self._is_own, changed, kept.discovered)
+                )
         return forwarder
 
     def _upstream(

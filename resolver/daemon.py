@@ -1,38 +1,34 @@
 """The process: start, reload, stop, each in one order on one screen.
 
-Start  parts → sockets → listeners → status pages → upstreams. Clients are answered before upstreams are known.
+Start  parts → sockets → status pages → upstreams → listeners.
 Stop   not ready → go on answering for the lame-duck time → read no more → flights land → close, exit 0.
 Reload new parts beside the old ones → new sockets → one assignment per listener. Any failure before that assignment
        changes nothing and says why.
 
 What happens once the process is under way (timers, reload checks, signals) is held here; what is built is in
-`resolver.build`.
+`resolver.build`, the sockets are in `resolver.listeners`.
 """
 
 import asyncio
 import gc
-import os
 import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping
 from random import random
 from typing import Any
 
 from resolver import VERSION, logs, metrics
 from resolver.accept import sockets
-from resolver.accept.options import AcceptOptions
-from resolver.accept.packets import SWEEP_EVERY_S, PacketCache
-from resolver.accept.tcp_listener import TcpListener
-from resolver.accept.udp import UdpListener
+from resolver.accept.packets import SWEEP_EVERY_S
 from resolver.build import Kept, Parts, Place, enabled_plugins
 from resolver.cache.ledger import Ledger
 from resolver.clock import Now, Timers
-from resolver.errors import AddressInUse, ResolverError
+from resolver.errors import ResolverError
+from resolver.listeners import Listeners, Pair
 from resolver.readings import readings_of
-from resolver.report.series import ListenerLabels, SeriesTable
+from resolver.report.series import SeriesTable
 from resolver.settings import reload
 from resolver.settings.loading import load
 from resolver.settings.model import Settings
@@ -42,10 +38,8 @@ from resolver.status.http import HttpServer
 from resolver.status.options import PrometheusOptions
 from resolver.status.pages import Pages
 from resolver.status.ready import Readiness
-from resolver.system.holder import holder
-
-TURN_EVERY_S = 0.1
-"""How often the loop's lateness is measured; the longest is resolver_loop_longest_turn_seconds."""
+from resolver.status.turns import LoopTurns
+from resolver.system import pidfile
 
 SWEEP_PORTS_EVERY_S = 5.0
 DRAIN_S = 5.0
@@ -70,19 +64,18 @@ class Daemon:
         self.series = SeriesTable()
         self.kept = Kept(self.timers, Ledger(settings.process.cache_memory_bytes), self.series, self.registry)
         self.readiness = Readiness()
-        self.udp: dict[Place, UdpListener] = {}
-        self.tcp: dict[Place, TcpListener] = {}
+        # On a node, where `-localip` is given, two generations of this process overlap.
+        self.listeners = Listeners(self.kept, shared=bool(settings.process.local_ips))
         self.stopped = asyncio.Event()
         self._loop = loop
-        self._options = AcceptOptions()
         self._health = Health()
         self._prober = Prober(self._health, self.registry.health, self.timers)
         self._pages = Pages(self._health, self.readiness, Exposition(self.registry, self.series), now)
         self._http = HttpServer(self.timers)
-        self._source = readings_of(self.kept, self.udp.values, self.tcp.values)
+        self._source = readings_of(self.kept, self.listeners)
         self._parts: Parts | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._turn_check: asyncio.TimerHandle | None = None
+        self._turns = LoopTurns(loop, self.registry.process)
         self._lame_duck: asyncio.Future[None] | None = None
         self._reloading = asyncio.Lock()
         self._stopping = False
@@ -95,9 +88,9 @@ class Daemon:
             await self._close()
             raise
         self.registry.sources.append(self._source)
-        self._every(SWEEP_EVERY_S, self._sweep_packets)
+        self._every(SWEEP_EVERY_S, self.listeners.sweep)
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
-        self._measure_turns()
+        self._turns.start()
         self._hold(self._reload_when_due(), "the reload watch")
 
     async def reload(self) -> bool:
@@ -133,7 +126,7 @@ class Daemon:
     async def _stop(self, lame_duck: bool) -> None:
         self.readiness.stop()
         if self.settings.process.pidfile:
-            _remove(self.settings.process.pidfile)
+            pidfile.remove(self.settings.process.pidfile)
         wait_s = max((block.health.lameduck_s for block in self.settings.blocks if block.health), default=0.0)
         if lame_duck and wait_s:
             logs.info(f"Shutting down; answering for {wait_s:g}s more", plugin="health")
@@ -141,11 +134,8 @@ class Daemon:
             call = self.timers.call_after(wait_s, self._skip_lame_duck)
             await self._lame_duck
             call.cancel()
-        for listener in self.udp.values():
-            listener.drain()
-            listener.stop()
         end_s = self.timers.now() + DRAIN_S
-        await asyncio.gather(*(listener.server.drain(DRAIN_S) for listener in self.tcp.values()))
+        await self.listeners.drain(DRAIN_S)
         while self._parts is not None and self._parts.flights_in_the_air() and self.timers.now() < end_s:
             await self.timers.sleep(0.02)
         await self._close()
@@ -156,80 +146,24 @@ class Daemon:
     async def _apply(self, settings: Settings) -> None:
         """Serve `settings`. Raises ResolverError before anything has changed."""
         parts = Parts(settings, self.kept, self._upstream_answered)
-        wanted = set(parts.routes)
-        opened: dict[Place, tuple[UdpListener, TcpListener]] = {}
+        opened: Mapping[Place, Pair] = {}
         try:
-            for place in sorted(wanted - set(self.udp)):
-                opened[place] = self._open(place, parts)
+            opened = await self.listeners.open(parts.routes, parts.named_places)
             await self._http.swap(self._http_routes(settings))
         except ResolverError:
-            for udp, tcp in opened.values():
-                udp.close()
-                await tcp.server.close()
+            await self.listeners.discard(opened)
             await parts.close()
             raise
-        old, self._parts = self._parts, parts
-        self.readiness.expect(f"forward {block.zones[0]}" for block in settings.blocks if block.forwards)
-        parts.take_over()
-        for place, (udp, tcp) in opened.items():
-            self.udp[place], self.tcp[place] = udp, tcp
-        for place, routes in parts.routes.items():
-            self.udp[place].use(routes)
-            self.tcp[place].use(routes)
-        for udp, tcp in opened.values():
-            udp.start()
-            tcp.server.start()
-        for place in set(self.udp) - wanted:
-            await self._drop(place)
-        self._prober.aim(reachable(host, port) for host, port in self.udp)
-        self._describe(settings)
         await parts.start()
+        self.readiness.expect(f"forward {block.zones[0]}" for block in settings.blocks if block.forwards)
+        old, self._parts = self._parts, parts
+        parts.take_over()
+        self.listeners.use(parts.routes, opened, DRAIN_S)
+        self._prober.aim(reachable(host, port) for host, port in parts.routes)
+        self._describe(settings)
         if old is not None:
             # Flights that began with the old parts end with them.
             self.timers.call_after(2 * DRAIN_S, lambda: self._hold(old.close(), "closing replaced parts"))
-
-    def _open(self, place: Place, parts: Parts) -> tuple[UdpListener, TcpListener]:
-        host, port = place
-        shared = bool(self.settings.process.local_ips)  # on a node two generations overlap
-        label = self._server_label(place, parts)
-        family = "2" if ":" in host else "1"
-        try:
-            udp_socket, granted_bytes = sockets.bind_udp(
-                host, port, shared=shared, receive_buffer_bytes=self._options.receive_buffer_bytes
-            )
-            try:
-                tcp_socket = sockets.bind_tcp(host, port, shared=shared)
-            except ResolverError:
-                udp_socket.close()
-                raise
-        except AddressInUse as error:
-            who = holder(error.host, error.port, error.protocol)
-            by = f" by {who}" if who else "; `ss -lunpt` as root shows by whom"
-            remedy = "stop it, or take another port with -dns.port or another address with `bind`"
-            raise ResolverError(f"{error}{by}; {remedy}") from None
-        if granted_bytes < self._options.receive_buffer_bytes:
-            logs.warning(
-                f"{sockets.text(host, port)}: receive buffer is {granted_bytes // 1024} KiB, "
-                f"{self._options.receive_buffer_bytes // 1024} KiB were asked for; bursts may be dropped. "
-                "Raise net.core.rmem_max or grant CAP_NET_ADMIN"
-            )
-        labels = ListenerLabels(label, "udp", family)
-        packets = PacketCache(self.kept.ledger)
-        udp = UdpListener(udp_socket, labels, self._options, self.series, packets, self.timers.now)
-        tcp_labels = ListenerLabels(label, "tcp", family)
-        tcp = TcpListener(tcp_socket, tcp_labels, self._options, self.series, self.timers)
-        return udp, tcp
-
-    def _server_label(self, place: Place, parts: Parts) -> str:
-        host, port = place
-        named = any(listen == place for block in parts.settings.blocks for listen in block.listen)
-        return f"dns://{sockets.text(host if named else '', port)}"
-
-    async def _drop(self, place: Place) -> None:
-        udp, tcp = self.udp.pop(place), self.tcp.pop(place)
-        udp.stop()
-        await tcp.server.drain(DRAIN_S)
-        udp.close()
 
     def _http_routes(self, settings: Settings) -> Any:
         blocks = settings.blocks
@@ -254,11 +188,10 @@ class Daemon:
         )
         for warning in settings.warnings:
             logs.warning(warning)
-        for (host, port), udp in sorted(self.udp.items()):
-            zones = " ".join(udp.zones())
-            logs.info(f"answering on {sockets.text(host, port)} (UDP and TCP) for {zones}")
+        for place, udp in sorted(self.listeners.udp.items()):
+            logs.info(f"answering on {sockets.text(*place)} (UDP and TCP) for {' '.join(udp.zones())}")
         if settings.process.pidfile:
-            Path(settings.process.pidfile).write_text(f"{os.getpid()}\n")
+            pidfile.write(settings.process.pidfile)
 
     # --- what goes on meanwhile
 
@@ -292,25 +225,9 @@ class Daemon:
 
         self.timers.call_after(period_s, again)
 
-    def _sweep_packets(self, now_s: float) -> None:
-        for listener in self.udp.values():
-            listener.sweep(now_s)
-
     def _sweep_ports(self, now_s: float) -> None:
         if self._parts is not None:
             self._parts.sweep(now_s)
-
-    def _measure_turns(self) -> None:
-        """Note by how much the loop is late: that is how long the turn before it lasted."""
-        due_s = self._loop.time() + TURN_EVERY_S
-
-        def check() -> None:
-            process = self.registry.process
-            process.loop_longest_turn_s = max(process.loop_longest_turn_s, self._loop.time() - due_s)
-            if not self.stopped.is_set():
-                self._measure_turns()
-
-        self._turn_check = self._loop.call_later(TURN_EVERY_S, check)
 
     def _skip_lame_duck(self) -> None:
         if self._lame_duck is not None and not self._lame_duck.done():
@@ -325,17 +242,12 @@ class Daemon:
         """Close whatever is open."""
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
-        if self._turn_check is not None:
-            self._turn_check.cancel()
+        self._turns.close()
         self._prober.close()
         await self._http.close()
         if self._parts is not None:
             await self._parts.close()
-        for udp in self.udp.values():
-            udp.stop()
-            udp.close()
-        for tcp in self.tcp.values():
-            await tcp.server.close()
+        await self.listeners.close()
         if self._source in self.registry.sources:
             self.registry.sources.remove(self._source)
         self.timers.close()
@@ -395,10 +307,3 @@ def _raise_file_limit() -> None:
     wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _remove(path: str) -> None:
-    try:
-        Path(path).unlink(missing_ok=True)
-    except OSError as error:
-        logs.warning(f"cannot remove {path}: {error.strerror}")

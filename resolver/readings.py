@@ -1,22 +1,18 @@
 """Numbers of our own that have no class: read from the parts when a scrape asks (`metrics.Source`)."""
 
-from collections.abc import Callable, Iterable
-
 from resolver.accept.listener import Listener
 from resolver.accept.tcp_listener import TcpListener
 from resolver.accept.udp import UdpListener
 from resolver.build import Kept
+from resolver.listeners import Listeners
 from resolver.metrics import Reading, Source
 
 
-def readings_of(
-    kept: Kept, udp: Callable[[], Iterable[UdpListener]], tcp: Callable[[], Iterable[TcpListener]]
-) -> Source:
-    """Return the source; `udp` and `tcp` give the listeners that exist when it is read."""
+def readings_of(kept: Kept, listeners: Listeners) -> Source:
+    """Return the source; it reads the listeners that exist when it is asked."""
 
     def read() -> list[Reading]:
-        over_udp, over_tcp = list(udp()), list(tcp())
-        return [*_kept(kept), *_sockets(over_udp, over_tcp)]
+        return [*_kept(kept), *_sockets(list(listeners.udp.values()), list(listeners.tcp.values()))]
 
     return read
 

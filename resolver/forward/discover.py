@@ -76,13 +76,16 @@ class Discovery:
         timers: Timers,
         is_own: Callable[[str, int], bool],
         changed: Callable[[list[Address]], None],
+        remembered: dict[Target, list[Address]],
     ) -> None:
+        """Watch nothing yet. `remembered` outlives a reload: what a target was last known to be."""
         self._targets = tuple(targets)
         self._options = options
         self._timers = timers
         self._is_own = is_own
         self._changed = changed
-        self._known: dict[Target, list[Address]] = {target: [] for target in targets}
+        self._remembered = remembered
+        self._known = {target: remembered.get(target, []) for target in targets}
         self._last: list[Address] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         for target in self._targets:
@@ -109,7 +112,7 @@ class Discovery:
 
     def _learn(self, target: Target, addresses: list[Address]) -> None:
         if addresses and addresses != self._known[target]:
-            self._known[target] = addresses
+            self._known[target] = self._remembered[target] = addresses
             self._report()
 
     def _report(self) -> None:

@@ -1,0 +1,142 @@
+"""The sockets that answer, UDP and TCP for each place, and what a reload or a stop does to them.
+
+What callers may rely on:
+
+- `open` binds places that are new, all of them or none; nobody is answered there before `use`.
+- `use` changes who answers where, in one assignment for each listener: no question falls between two settings.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from resolver import logs
+from resolver.accept import sockets
+from resolver.accept.options import AcceptOptions
+from resolver.accept.packets import PacketCache
+from resolver.accept.tcp_listener import TcpListener
+from resolver.accept.udp import UdpListener
+from resolver.build import Kept, Place
+from resolver.errors import AddressInUse, ResolverError
+from resolver.pipeline import Route
+from resolver.report.series import ListenerLabels
+from resolver.system.holder import holder
+
+Pair = tuple[UdpListener, TcpListener]
+
+
+class Listeners:
+    """All listeners of the process, by the place that they are bound to."""
+
+    def __init__(self, kept: Kept, *, shared: bool) -> None:
+        """`shared`: another generation of this process may hold the same places (a node's update)."""
+        self.udp: dict[Place, UdpListener] = {}
+        self.tcp: dict[Place, TcpListener] = {}
+        self._kept = kept
+        self._shared = shared
+        self._options = AcceptOptions()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def open(self, places: Iterable[Place], named: Iterable[Place]) -> dict[Place, Pair]:
+        """Bind those of `places` that are not bound yet. Raises ResolverError, and then has bound none.
+
+        named  Places as the configuration says them; others came from a wildcard, and their label says so.
+        """
+        by_name = set(named)
+        opened: dict[Place, Pair] = {}
+        try:
+            for place in sorted(set(places) - set(self.udp)):
+                host, port = place
+                label = f"dns://{sockets.text(host if place in by_name else '', port)}"
+                opened[place] = self._bind(place, label)
+        except ResolverError:
+            await self.discard(opened)
+            raise
+        return opened
+
+    async def discard(self, opened: Mapping[Place, Pair]) -> None:
+        """Close what `open` has bound, unused."""
+        for udp, tcp in opened.values():
+            udp.close()
+            await tcp.server.close()
+
+    def use(self, routes: Mapping[Place, Sequence[Route]], opened: Mapping[Place, Pair], drain_s: float) -> None:
+        """Answer by `routes` and nowhere else: start what was opened, leave the places that are not in it."""
+        for place, (udp, tcp) in opened.items():
+            self.udp[place], self.tcp[place] = udp, tcp
+        for place, table in routes.items():
+            self.udp[place].use(table)
+            self.tcp[place].use(table)
+        for udp, tcp in opened.values():
+            udp.start()
+            tcp.server.start()
+        for place in set(self.udp) - set(routes):
+            leaving = self._leave(self.udp.pop(place), self.tcp.pop(place), drain_s)
+            task = logs.held(asyncio.get_running_loop().create_task(leaving), f"leaving {sockets.text(*place)}")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    def sweep(self, now_s: float) -> None:
+        """Drop some of the renderings that are dead."""
+        for listener in self.udp.values():
+            listener.sweep(now_s)
+
+    async def drain(self, within_s: float) -> None:
+        """Read what has arrived and no more; TCP connections end when their answers are out."""
+        for listener in self.udp.values():
+            listener.drain()
+            listener.stop()
+        await asyncio.gather(*(listener.server.drain(within_s) for listener in self.tcp.values()))
+
+    async def close(self) -> None:
+        """Close every socket."""
+        for udp in self.udp.values():
+            udp.stop()
+            udp.close()
+        for tcp in self.tcp.values():
+            await tcp.server.close()
+        await asyncio.gather(*self._leaving)
+
+    async def _leave(self, udp: UdpListener, tcp: TcpListener, drain_s: float) -> None:
+        udp.drain()
+        udp.stop()
+        await tcp.server.drain(drain_s)
+        udp.close()
+
+    def _bind(self, place: Place, label: str) -> Pair:
+        host, port = place
+        wanted_bytes = self._options.receive_buffer_bytes
+        try:
+            udp_socket, granted_bytes = sockets.bind_udp(
+                host, port, shared=self._shared, receive_buffer_bytes=wanted_bytes
+            )
+            try:
+                tcp_socket = sockets.bind_tcp(host, port, shared=self._shared)
+            except ResolverError:
+                udp_socket.close()
+                raise
+        except AddressInUse as error:
+            raise ResolverError(_with_holder(error)) from None
+        if granted_bytes < wanted_bytes:
+            logs.warning(
+                f"{sockets.text(host, port)}: the receive buffer is {granted_bytes // 1024} KiB, "
+                f"{wanted_bytes // 1024} KiB were asked for; bursts may be dropped. "
+                "Raise net.core.rmem_max or grant CAP_NET_ADMIN"
+            )
+        family = "2" if ":" in host else "1"
+        kept = self._kept
+        udp = UdpListener(
+            udp_socket,
+            ListenerLabels(label, "udp", family),
+            self._options,
+            kept.series,
+            PacketCache(kept.ledger),
+            kept.timers.now,
+        )
+        tcp_labels = ListenerLabels(label, "tcp", family)
+        return udp, TcpListener(tcp_socket, tcp_labels, self._options, kept.series, kept.timers)
+
+
+def _with_holder(error: AddressInUse) -> str:
+    who = holder(error.host, error.port, error.protocol)
+    by = f" by {who}" if who else "; `ss -lunpt` as root shows by whom"
+    return f"{error}{by}; stop it, or take another port with -dns.port or another address with `bind`"
