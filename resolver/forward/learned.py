@@ -33,10 +33,18 @@ GROWTH_MIN_S, GROWTH_MAX_S = 1.0, 30.0
 class Learned:
     """Tell it what happened; ask it what to do."""
 
-    __slots__ = ("_failures", "_grow_after_s", "_questions_max", "_questions_until_s", "_retry_after_s")
+    __slots__ = (
+        "_failed_s",
+        "_failures",
+        "_grow_after_s",
+        "_questions_max",
+        "_questions_until_s",
+        "_retry_after_s",
+    )
 
     def __init__(self) -> None:
         self._failures = 0  # in a row
+        self._failed_s = float("-inf")
         self._retry_after_s = self._grow_after_s = float("-inf")
         self._questions_max = 0
         self._questions_until_s = float("-inf")
@@ -66,7 +74,7 @@ class Learned:
         elif now_s < self._grow_after_s:
             return False
         bound = self.connections_max(now_s)
-        return usable + connecting < bound and leaving < bound
+        return usable + connecting < bound and usable + connecting + leaving < 2 * bound
 
     def failed(self, now_s: float) -> None:
         """A connection could not be opened, or never gave an answer."""
@@ -74,9 +82,12 @@ class Learned:
         self._retry_after_s = now_s + pause_s
         self._grow_after_s = now_s + min(GROWTH_MIN_S * 2**self._failures, GROWTH_MAX_S)
         self._failures = min(self._failures + 1, 10)
+        self._failed_s = now_s
 
-    def proven(self) -> None:
-        """A new connection gave its first answer."""
+    def proven(self, born_s: float) -> None:
+        """A connection opened at `born_s` gave its first answer: one older than the last failure proves nothing."""
+        if born_s < self._failed_s:
+            return
         self._failures = 0
         self._retry_after_s = self._grow_after_s = float("-inf")
 

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from resolver.forward.learned import Learned
 from resolver.forward.stream import Stream
 
+HOLD_S = 0.15
+"""How long a new connection carries a single question, unless that is answered before: an upstream that does not
+serve it closes it, or leaves it alone."""
+
 
 class Streams:
     """The open connections of one pool, and what was learned of their upstream."""
@@ -24,18 +28,23 @@ class Streams:
             key=lambda stream: -stream.used_s,
         )
 
-    def busy(self, now_s: float) -> Stream | None:
-        """Return the one with the fewest questions that takes one more; unproven ones come last."""
-        return min((stream for stream in self.opened if self._takes(stream, now_s)), key=_load, default=None)
+    def busy(self, now_s: float, waiting: int = 0) -> Stream | None:
+        """Return the one with the fewest questions that takes one more; unproven ones come last.
+
+        waiting  Questions that wait: none of them may go where there are more than its share already, so that
+                 the first connection to answer does not get them all.
+        """
+        stream = min((stream for stream in self.opened if self._takes(stream, now_s)), key=_load, default=None)
+        if stream is not None and waiting:
+            in_flight = [len(each.pending) for each in self.opened if not (each.retired or each.closed)]
+            if len(stream.pending) > (waiting + sum(in_flight)) // len(in_flight):
+                return None
+        return stream
 
     def proven(self, now_s: float) -> Stream | None:
         """As `busy`, of those that have answered."""
         stream = self.busy(now_s)
         return stream if stream is not None and stream.answers else None
-
-    def takes_share(self, stream: Stream, now_s: float) -> bool:
-        """Tell whether this one takes one more question."""
-        return stream in self.opened and self._takes(stream, now_s)
 
     def may_connect(self, connecting: int, now_s: float) -> bool:
         """Tell whether one more connection may be opened while `connecting` are on their way."""
@@ -62,6 +71,7 @@ class Streams:
             and (bool(stream.pending) or now_s - stream.used_s < self._idle_s)
             and stream.asked < self.learned.questions_max(now_s)
             and len(stream.pending) < self.learned.in_flight_max(now_s)
+            and (stream.answers > 0 or not stream.pending or now_s - stream.born_s >= HOLD_S)
         )
 
 

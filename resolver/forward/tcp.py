@@ -9,8 +9,9 @@ What callers may rely on:
 - A question that gets no answer from a connection which says nothing else either makes it suspect: it takes no
   more questions, and its others are asked again, once, on another connection; either answer counts. So are
   those on a connection that the upstream closes. Idle connections that were silent for as long are closed.
-- A new connection that says nothing for `PROOF_S` while others work is one that the upstream does not serve:
-  its question is asked on one that works as well, and no more are opened for a while.
+- A new connection carries one question until it has answered, or `HOLD_S`. One that says nothing for `PROOF_S`
+  while others work is not served by the upstream: its questions are asked on one that works as well, and no
+  more are opened for a while.
 - Bounds: connections, questions on one, failures in a row (`forward.learned`), questions that wait for a
   connection (`WAITING_MAX`). An idle connection is closed after `expire_s`, 10 s at most; one older than
   `max_age_s` takes no new question.
@@ -27,14 +28,14 @@ from resolver.clock import Timers
 from resolver.errors import UpstreamBusy, UpstreamClosed, UpstreamError, UpstreamTimeout
 from resolver.forward.connect import SECOND_S, connect, start_protocol
 from resolver.forward.stream import Ids, Stream, StreamQuestion
-from resolver.forward.streams import Streams
+from resolver.forward.streams import HOLD_S, Streams
 from resolver.metrics import ConnCounts
 
 IDLE_MAX_S = 10.0
 """Servers close idle connections after 10 s (CoreDNS) to 30 s (unbound); who closes first loses no question."""
 
-WAITING_MAX = 1024
-"""As many as all connections carry together; more would be answered too late anyway."""
+WAITING_MAX = 4096
+"""For a connection, 1 KiB each. A burst of new names on a node without a connection is this long at most."""
 
 PROOF_S = 0.4
 
@@ -135,7 +136,7 @@ class StreamPool:
     def progressed(self, stream: Stream, first: bool, now_s: float) -> None:
         """Answers came; `first`: the first of its life among them."""
         if first:
-            self.streams.learned.proven()
+            self.streams.learned.proven(stream.born_s)
         self._serve_waiting(now_s)
         if self._max_idle_conns and not stream.pending and len(self.streams.idle(now_s)) > self._max_idle_conns:
             stream.close()
@@ -160,7 +161,8 @@ class StreamPool:
             else:
                 question.again = True
                 self._place(question, now_s, on_new=True)
-        self._serve_waiting(now_s)
+        # Nothing that waits is sent on the other connections now: the upstream may be closing them all.
+        self._connect_for_waiting(now_s)
 
     def _gave_up(self, question: StreamQuestion) -> None:
         now_s = self.timers.now()
@@ -222,19 +224,29 @@ class StreamPool:
 
     def _serve_waiting(self, now_s: float, stalled: bool = False) -> None:
         """Send what waits; `stalled`: do not wait for connections that are being opened, and open no more."""
-        while self.waiting:
-            idle = self.streams.idle(now_s)
-            stream = idle[0] if idle else None
-            if stream is None and (stalled or not self._connecting):
-                stream = self.streams.busy(now_s)
-            if stream is None:
+        if self.waiting:
+            for stream in self.streams.idle(now_s)[: len(self.waiting)]:
+                self._send(next(iter(self.waiting)), stream, now_s)
+        while self.waiting and (stalled or not self._connecting):
+            busy = self.streams.busy(now_s, len(self.waiting))
+            if busy is None:
                 break
-            self._send(next(iter(self.waiting)), stream, now_s)
-        while not stalled and len(self.waiting) > len(self._connecting) and self._may_connect(now_s):
+            self._send(next(iter(self.waiting)), busy, now_s)
+        self._connect_for_waiting(now_s, may_connect=not stalled)
+
+    def _connect_for_waiting(self, now_s: float, may_connect: bool = True) -> None:
+        """Open what those that wait need, or fail them when nothing is left to wait for."""
+        while may_connect and len(self.waiting) > len(self._connecting) and self._may_connect(now_s):
             self._connect()
         if self.waiting and not self._connecting and not self.streams.alive:
             for question in list(self.waiting):
                 self._fail(question, self._last_error)
+
+    def _stalled(self) -> None:
+        self._serve_waiting(self.timers.now(), stalled=True)
+
+    def _hold_is_over(self) -> None:
+        self._serve_waiting(self.timers.now())
 
     def _fail(self, question: StreamQuestion, error: UpstreamError) -> None:
         """Give up asking it (again); where it was asked before, the answer may still come."""
@@ -249,6 +261,7 @@ class StreamPool:
             self._counts.hits += 1
         else:
             self._counts.misses += 1
+            self.timers.call_after(HOLD_S, self._hold_is_over)
             self.timers.call_after(PROOF_S, partial(self._unproven, stream))
         stream.send(question, now_s)
         if stream.asked >= self.streams.learned.questions_max(now_s):
@@ -265,7 +278,7 @@ class StreamPool:
         logs.held(task, f"connecting to {self.label}")
 
     async def _open(self) -> None:
-        stall = self.timers.call_after(SECOND_S, lambda: self._serve_waiting(self.timers.now(), stalled=True))
+        stall = self.timers.call_after(SECOND_S, self._stalled)
         stream = Stream(self, self._ids, self.timers.now())
         failed = None
         try:
@@ -285,11 +298,6 @@ class StreamPool:
         if not self._watching:
             self._watching = True
             self.timers.call_after(_WATCH_S, self._watch)
-        # Its share of what waits; connections that are being opened get theirs.
-        share = 1 + len(self.waiting) // (len(self._connecting) + 1)
-        for question in list(self.waiting)[:share]:
-            if self.streams.takes_share(stream, now_s):
-                self._send(question, stream, now_s)
         self._serve_waiting(now_s)
 
     def _watch(self) -> None:
