@@ -190,6 +190,7 @@ def read(statement: Statement, where: Where) -> ForwardOptions:
     _one_server_name(found, server_name)
     tls = replace(fields.pop("tls", TlsOptions()), server_name=server_name)
     options = ForwardOptions(from_zone=from_zones[0], targets=tuple(found), tls=tls, **fields)
+    _files_of_tls(statement, where)
     if 0 < options.max_age_s < options.expire_s:
         raise wrong(
             line_of(statement, "max_age"),
@@ -209,6 +210,14 @@ def line_of(statement: Statement, option: str) -> Token:
     """Return the last word `option` that begins a line of the block, for messages."""
     lines = [line.word for line in statement.body or () if line.word.text == option]
     return lines[-1] if lines else statement.word
+
+
+def _files_of_tls(statement: Statement, where: Where) -> None:
+    """That they are there; what is in them is for the TLS library to judge."""
+    for line in statement.body or ():
+        for word in line.args if line.word.text == "tls" else ():
+            if not where.machine.is_file(word.text):
+                raise wrong(word, f"there is no file {shown(word.text)}", OPTIONS["tls"].form)
 
 
 def _one_server_name(found: dict[Target, Token], server_name: str) -> None:

@@ -12,6 +12,7 @@ from tests.settings.directives.cases import assert_refused, bad
 from tests.settings.support import RESOLV_CONF, FakeMachine, block_of, refusal_of, settings_of
 
 FILES = {**RESOLV_CONF, "upstreams.conf": b"nameserver 10.9.9.9\n", "empty.conf": b"# nothing yet\n"}
+PEMS = {name: b"" for name in ("c.pem", "k.pem", "ca.pem")}
 
 
 def address(host: str, port: int = 53, text: str = "") -> Target:
@@ -124,7 +125,7 @@ GOOD = [
 
 @pytest.mark.parametrize(("lines", "fields"), GOOD)
 def test_good(lines: str, fields: dict[str, Any]) -> None:
-    (forward,) = block_of(f"forward . 10.0.0.2 {{\n{lines}\n}}").forwards
+    (forward,) = block_of(f"forward . 10.0.0.2 {{\n{lines}\n}}", FakeMachine({**RESOLV_CONF, **PEMS})).forwards
     assert forward == replace(ForwardOptions(targets=(address("10.0.0.2"),)), **fields)
 
 
@@ -152,6 +153,7 @@ BAD = [
     bad("forward . 10.0.0.2 {\nmax_fails 4294967296\n}", 2, "too large"),
     bad("forward . 10.0.0.2 {\nmax_connect_attempts x\n}", 2, "not a whole number"),
     bad("forward . 10.0.0.2 {\ntls a b c d\n}", 2, "one argument too many"),
+    bad("forward . 10.0.0.2 {\ntls /no/such.pem\n}", 2, 'there is no file "/no/such.pem"'),
     bad("forward . 10.0.0.2 {\ntls_servername\n}", 2, "takes an argument"),
     bad("forward . 10.0.0.2 {\npolicy fastest\n}", 2, "policy fastest comes with a later release"),
     bad("forward . 10.0.0.2 {\npolicy best\n}", 2, "is not known here"),
