@@ -82,6 +82,7 @@ class ConnCounts:
 
     hits: int = 0
     misses: int = 0
+    wrong_answers: int = 0  # what came over them and matched no question of ours, waited past
 
 
 @dataclass(slots=True)
@@ -99,7 +100,6 @@ class UpstreamCounters:
     in_use: bool = True
     healthcheck_failures: int = 0
     timeouts: int = 0
-    wrong_answers: int = 0  # datagrams that matched no question of ours, waited past
     truncated: int = 0  # answers with TC, asked again over TCP
 
     def answered(self, rcode: int, duration_s: float) -> None:

@@ -319,7 +319,9 @@ class Pipeline:
         if self.cache is not None:
             entry.life.recheck_s = now_s + self.cache.options.stale_recheck_s
         for waiter in waiters:
-            # Asking was counted as a miss; in the end it was the cache that answered.
+            # Asking was counted as a miss; in the end it was the cache that answered. The series count it as
+            # a hit, which the scrape adds to the requests: this question is one.
+            waiter.route.counters.requests -= 1
             waiter.listener.send(self._stale_response(waiter, entry, now_s), waiter.client)
 
     def _failed(self, flight: Flight, waiters: list[Waiter], refusal: Refusal, now_s: float) -> None:

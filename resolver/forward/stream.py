@@ -176,7 +176,7 @@ class Stream(asyncio.Protocol):
                 break
             question = self.pending.get(message[:2])
             if question is None or not matches(message, question.asked):
-                pool.wrong_answers += 1
+                pool.counts.wrong_answers += 1
                 continue
             self.answers += 1
             self.heard_s = self.used_s = now_s

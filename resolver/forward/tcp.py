@@ -73,13 +73,12 @@ class StreamPool:
         self.timers = timers
         self.streams = Streams(min(expire_s, IDLE_MAX_S), max_age_s or float("inf"))
         self.waiting: dict[StreamQuestion, None] = {}
-        self.wrong_answers = 0
         self._address = (host, port)
         self._tls = tls
         self._server_name = server_name or host
         self._source_address = source_address
         self._max_idle_conns = max_idle_conns
-        self._counts = counts
+        self.counts = counts
         self._protocol = "TCP" if tls is None else "TLS"
         self._loop = asyncio.get_running_loop()
         self._ids = Ids()
@@ -258,9 +257,9 @@ class StreamPool:
     def _send(self, question: StreamQuestion, stream: Stream, now_s: float) -> None:
         self.waiting.pop(question, None)
         if stream.asked:
-            self._counts.hits += 1
+            self.counts.hits += 1
         else:
-            self._counts.misses += 1
+            self.counts.misses += 1
             self.timers.call_after(HOLD_S, self._hold_is_over)
             self.timers.call_after(PROOF_S, partial(self._unproven, stream))
         stream.send(question, now_s)

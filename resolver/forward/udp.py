@@ -88,7 +88,7 @@ class Port:
                 return
             exchange = pending.get(packet[:2])
             if exchange is None or not matches(packet, exchange.asked):
-                ports.wrong_answers += 1
+                ports.reuse.wrong_answers += 1
                 if not pending:
                     break
                 continue
@@ -156,7 +156,6 @@ class UdpPorts:
         self.label = label
         self.all: set[Port] = set()
         self.ready: list[Port] = []
-        self.wrong_answers = 0
         self.reuse = reuse
         self._address = address
         self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

@@ -167,7 +167,13 @@ def upstream_families(upstreams: Iterable[UpstreamCounters]) -> Iterator[FamilyO
     yield f.PROXY_CONN_HITS, {labels: reuse.hits for labels, reuse in connections}
     yield f.PROXY_CONN_MISSES, {labels: reuse.misses for labels, reuse in connections}
     yield f.UPSTREAM_TIMEOUTS, {(upstream.to,): upstream.timeouts for upstream in kept}
-    yield f.UPSTREAM_WRONG, {(upstream.to,): upstream.wrong_answers for upstream in kept}
+    yield (
+        f.UPSTREAM_WRONG,
+        {
+            (upstream.to,): sum(reuse.wrong_answers for reuse in list(upstream.connections.values()))
+            for upstream in kept
+        },
+    )
     yield f.UPSTREAM_TRUNCATED, {(upstream.to,): upstream.truncated for upstream in kept}
 
 

@@ -104,7 +104,7 @@ async def test_wrong_answers_are_counted_and_waited_past(forgery: scripted.Forge
     async with scripted.running() as upstream, pool_to(upstream.host, upstream.port) as pool:
         upstream.on("web.example.", "A", scripted.Reply(records=(record,), forgeries=(forgery,)))
         assert records(parse(await pool.ask("web.example."))) == [record]
-        assert pool.pool.wrong_answers == 1
+        assert pool.pool.counts.wrong_answers == 1
         assert upstream.connections == 1
 
 
@@ -496,7 +496,7 @@ async def test_who_gives_up_leaves_nothing_behind() -> None:
         await pool.until(lambda: len(held) == 20)
         held[-1][0].answer(held[-1][1])
         await last
-        assert pool.pool.wrong_answers == 19
+        assert pool.pool.counts.wrong_answers == 19
 
 
 async def test_giving_up_on_a_silent_connection_leaves_it() -> None:

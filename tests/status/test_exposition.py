@@ -42,8 +42,8 @@ def busy() -> tuple[Registry, SeriesTable]:
     upstream.answered(0, 0.004)
     upstream.answered(2, 1.2)
     upstream.healthcheck_failures = 4
-    upstream.connections["udp"] = ConnCounts(9, 1)
-    upstream.timeouts, upstream.wrong_answers, upstream.truncated = 1, 2, 3
+    upstream.connections["udp"] = ConnCounts(9, 1, 2)
+    upstream.timeouts, upstream.truncated = 1, 3
     registry.forward.healthcheck_broken = 6
     registry.process.config_digest = "ab12"
     registry.process.panics = 1
@@ -132,6 +132,7 @@ LINES = [
     'coredns_cache_size{server="dns://10.0.0.10:53",type="success"} 70',
     'coredns_forward_response_rcode_count_total{to="10.0.0.2:53",rcode="SERVFAIL"} 1',
     'resolver_upstream_timeouts_total{to="10.0.0.2:53"} 1',
+    'resolver_upstream_wrong_answers_total{to="10.0.0.2:53"} 2',
     'resolver_log_lines_suppressed_total{channel="query"} 0',
     'resolver_test_things{kind="a\\"\\\\\\n"} 1.5',
     'resolver_test_things{kind="b"} +Inf',
