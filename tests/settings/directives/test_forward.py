@@ -12,7 +12,7 @@ from tests.settings.directives.cases import assert_refused, bad
 from tests.settings.support import RESOLV_CONF, FakeMachine, block_of, refusal_of, settings_of
 
 FILES = {**RESOLV_CONF, "upstreams.conf": b"nameserver 10.9.9.9\n", "empty.conf": b"# nothing yet\n"}
-PEMS = {name: b"" for name in ("c.pem", "k.pem", "ca.pem")}
+PEMS = dict.fromkeys(("c.pem", "k.pem", "ca.pem"), b"")
 
 
 def address(host: str, port: int = 53, text: str = "") -> Target:
