@@ -45,6 +45,7 @@ class Life(Protocol):
     until_s: float
     uses: int
     used_s: float
+    gap_s: float
 
 
 class Rendering:
@@ -131,7 +132,10 @@ class PacketCache:
         age_in_place(rendering.body, offsets, elapsed_s - rendering.aged_s, rendering.floor_s)
         rendering.aged_s = elapsed_s
         rendering.next_s = rendering.stored_s + elapsed_s + 1
-        rendering.life.used_s = now_s
+        life = rendering.life
+        if now_s - life.used_s > life.gap_s:
+            life.uses = 0
+        life.used_s = now_s
 
     def sweep(self, now_s: float) -> None:
         """Drop the dead among the next SWEEP_SLOTS renderings; let each client add anew."""

@@ -77,6 +77,7 @@ class Cache:
         life.uses = 0
         life.used_s = now_s
         life.recheck_s = 0.0
+        life.gap_s = options.prefetch_gap_s
         life.until_s = now_s + keep_s
         if options.prefetch_amount:
             # The window is the last part of the lifetime, at least its last second (CoreDNS cache README).
@@ -116,6 +117,7 @@ class Cache:
         life.uses = 0
         life.used_s = now_s
         life.recheck_s = 0.0
+        life.gap_s = self.options.prefetch_gap_s
         life.until_s = now_s + keep_s
         size = len(packet) + len(key) + OVERHEAD_BYTES
         entry = Entry(packet, (), SERVFAIL, Kind.FAILURE, now_s, life.until_s, 0, 0, life, size)

@@ -20,12 +20,14 @@ class Life:
              that the next asker comes up to the pipeline; after that it is the expiry.
     uses     Times it was used; read by prefetch and by eviction, which set it back.
     used_s   When it was last used, to the second.
+    gap_s    A pause longer than this between two uses starts the count anew.
     recheck_s  Stale answers go out at once before this moment: a refresh has just failed.
 
     No `__init__`: it is made for every miss, and a Python call there costs more than the object.
     """
 
-    __slots__ = ("recheck_s", "until_s", "used_s", "uses")
+    __slots__ = ("gap_s", "recheck_s", "until_s", "used_s", "uses")
+    gap_s: float
     recheck_s: float
     until_s: float
     uses: int

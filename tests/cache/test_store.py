@@ -12,7 +12,7 @@ def entry(size_bytes: int = 100) -> Entry:
     life = Life()
     life.until_s = 30.0
     life.uses = 0
-    life.used_s = life.recheck_s = 0.0
+    life.used_s = life.recheck_s = life.gap_s = 0.0
     return Entry(b"", (), 0, Kind.SUCCESS, 0.0, 30.0, 0, 30, life, size_bytes)
 
 
