@@ -1,24 +1,17 @@
-"""A scrape: names, labels, values and form; and how little of it is done in one turn."""
+"""A scrape: names, labels, values and form."""
 
-import asyncio
 import math
 import shutil
 import subprocess
-from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from resolver import logs, metrics
-from resolver.metrics import ConnCounts, Histogram, PluginEnabled, Reading, Registry
-from resolver.report.series import SIZE_BUCKETS_BYTES, TIME_BUCKETS_S, ListenerLabels, SeriesTable
+from resolver.metrics import ConnCounts, PluginEnabled, Reading, Registry
+from resolver.report.series import ListenerLabels, SeriesTable
 from resolver.status import families as f
-from resolver.status.exposition import SERIES_PER_SLICE, Exposition
-from resolver.status.fold import SeriesFold
-from resolver.status.render import SAMPLES_PER_SLICE, chunks, number, regroup
+from resolver.status.exposition import Exposition
 
 UDP = ListenerLabels("dns://10.0.0.10:53", "udp", "1")
 TCP = ListenerLabels("dns://10.0.0.10:53", "tcp", "2")
@@ -190,153 +183,3 @@ def test_promtool_accepts_it(text: str) -> None:
         ["promtool", "check", "metrics"], input=ours, capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-def crowd() -> SeriesTable:
-    """About as many series as a busy node has: 8 listeners, 4 zones, 19 types, 3 rcodes, 2 sizes."""
-    table = SeriesTable()
-    for server in range(8):
-        listener = ListenerLabels(f"dns://10.0.0.{server}:53", "udp", "1")
-        for zone in (".", "cluster.local.", "in-addr.arpa.", "ip6.arpa."):
-            for qtype in (1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 255, 251, 252):
-                for rcode in (0, 2, 3):
-                    for size in (80, 300):
-                        table.count(listener, zone, "", qtype, rcode, False, "cache", 40, size, 0.0, "success")
-    return table
-
-
-def test_no_step_of_a_scrape_is_large() -> None:
-    table = crowd()
-    assert len(table.by_key) > 3400
-    registry, _ = busy()
-    for number_of in range(400):
-        registry.upstream(f"10.1.{number_of // 256}.{number_of % 256}:53").answered(0, 0.001)
-    exposition = Exposition(registry, table)
-    steps = list(exposition.steps())
-    exposition.close()
-    samples = [sum(not line.startswith("#") for line in step.splitlines()) for step in steps]
-    assert sum(samples) > 10_000
-    assert max(samples) <= SAMPLES_PER_SLICE
-    assert samples.count(0) == math.ceil(len(table.by_key) / SERIES_PER_SLICE)
-    assert list(parsed("".join(steps)))
-
-
-async def test_the_loop_has_a_turn_between_any_two_steps() -> None:
-    registry, _ = busy()
-    exposition = Exposition(registry, crowd())
-    scraping = asyncio.ensure_future(exposition.text())
-    turns = 0
-    while not scraping.done():
-        turns += 1
-        await asyncio.sleep(0)
-    assert turns >= len(list(exposition.steps()))
-    assert b"process_cpu" in scraping.result()
-    exposition.close()
-
-
-async def test_scrapes_at_one_time_are_one_scrape() -> None:
-    registry, table = busy()
-    asked = 0
-
-    def source() -> Iterator[Reading]:
-        nonlocal asked
-        asked += 1
-        yield Reading("resolver_asked", "h", "gauge", (), asked)
-
-    registry.sources.append(source)
-    exposition = Exposition(registry, table)
-    first, second, leaves = (asyncio.ensure_future(exposition.text()) for _ in range(3))
-    await asyncio.sleep(0)
-    leaves.cancel()
-    assert await first == await second
-    assert asked == 1
-    assert leaves.cancelled()
-    await exposition.text()
-    assert asked == 2
-    exposition.close()
-
-
-async def test_a_source_that_fails_fails_the_scrape_and_not_the_next() -> None:
-    registry, table = busy()
-    told: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
-
-    def source() -> list[Reading]:
-        registry.sources.remove(source)
-        raise ValueError("a bug")
-
-    registry.sources.append(source)
-    exposition = Exposition(registry, table)
-    with pytest.raises(ValueError, match="a bug"):
-        await exposition.text()
-    await asyncio.sleep(0)
-    assert [context["message"] for context in told] == ["a scrape ended with ValueError"]
-    assert b"coredns_build_info" in await exposition.text()
-    exposition.close()
-
-
-def test_lost_log_lines_are_told() -> None:
-    log = logs.Log()
-    log.dropped_lines = 42
-    before = logs.use(log)
-    try:
-        assert "resolver_log_lines_dropped_total 42\n" in scrape(*busy())
-    finally:
-        logs.use(before)
-
-
-def test_late_counts_never_make_the_first_bucket_negative() -> None:
-    table = SeriesTable()
-    series = table.count(UDP, ".", "", 1, 0, False, "forward", 40, 80, 1.0)
-    series.late(2.0)  # counted before its use is
-    fold = SeriesFold()
-    fold.add(series)
-    assert fold.durations[UDP.server, ".", ""].counts[0] == 0
-
-
-def test_the_two_tables_of_buckets_are_one() -> None:
-    assert metrics.TIME_BUCKETS_S == TIME_BUCKETS_S
-    assert [number(bound) for bound in SIZE_BUCKETS_BYTES[-2:]] == ["48000", "64000"]
-    assert [number(bound) for bound in metrics.SLIM_BUCKETS_S] == ["0.00025", "0.0025", "0.025", "0.25", "2.5"]
-
-
-@given(st.dictionaries(st.text(max_size=20), st.integers(0, 2**70), max_size=8))
-def test_any_label_value_comes_back(samples: dict[str, int]) -> None:
-    family = f.Family("resolver_any", "gauge", "Any.", ("label",))
-    text = "".join(chunks(family, {(label,): value for label, value in samples.items()}))
-    # The parser splits lines as str does; Prometheus does at new lines only.
-    text = "".join(line + "\n" for line in text.split("\n") if len(line.splitlines()) == 1)
-    for metric in text_string_to_metric_families(text):
-        for sample in metric.samples:
-            assert samples[sample.labels["label"]] == pytest.approx(sample.value)
-
-
-@given(st.lists(st.floats(0, 10), max_size=50))
-def test_a_histogram_counts_what_it_observes(values: list[float]) -> None:
-    histogram = Histogram(metrics.TIME_BUCKETS_S)
-    for value in values:
-        histogram.observe(value)
-    family = f.Family("resolver_any", "histogram", "Any.")
-    (metric,) = text_string_to_metric_families("".join(chunks(family, {(): histogram})))
-    for sample in metric.samples:
-        if sample.name.endswith("_bucket"):
-            bound = float(sample.labels["le"])
-            assert sample.value == sum(value <= bound for value in values)
-
-
-def test_regroup_sums_what_it_drops() -> None:
-    of = f.Family("a", "counter", "", ("x", "y"))
-    to = f.Family("b", "counter", "", ("y",))
-    assert regroup({("1", "p"): 2, ("2", "p"): 3, ("1", "q"): 4}, of, to) == {("p",): 5, ("q",): 4}
-
-
-def test_upstreams_are_bounded_and_the_unused_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "UPSTREAMS_MAX", 2)
-    registry = Registry()
-    first, second = registry.upstream("a"), registry.upstream("b")
-    assert registry.upstream("a") is first
-    assert registry.upstream("c").to == "other"
-    second.in_use = False
-    del registry.upstreams["other"]
-    assert registry.upstream("d").to == "d"
-    assert set(registry.upstreams) == {"a", "d"}

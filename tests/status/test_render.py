@@ -1,0 +1,71 @@
+"""Laws of folding and rendering: no count is lost, every label comes back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from resolver import metrics
+from resolver.metrics import Histogram, Registry
+from resolver.report.series import SIZE_BUCKETS_BYTES, TIME_BUCKETS_S, SeriesTable
+from resolver.status import families as f
+from resolver.status.fold import SeriesFold
+from resolver.status.render import chunks, number, regroup
+from tests.status.test_exposition import UDP
+
+
+def test_late_counts_never_make_the_first_bucket_negative() -> None:
+    table = SeriesTable()
+    series = table.count(UDP, ".", "", 1, 0, False, "forward", 40, 80, 1.0)
+    series.late(2.0)  # counted before its use is
+    fold = SeriesFold()
+    fold.add(series)
+    assert fold.durations[UDP.server, ".", ""].counts[0] == 0
+
+
+def test_the_two_tables_of_buckets_are_one() -> None:
+    assert metrics.TIME_BUCKETS_S == TIME_BUCKETS_S
+    assert [number(bound) for bound in SIZE_BUCKETS_BYTES[-2:]] == ["48000", "64000"]
+    assert [number(bound) for bound in metrics.SLIM_BUCKETS_S] == ["0.00025", "0.0025", "0.025", "0.25", "2.5"]
+
+
+@given(st.dictionaries(st.text(max_size=20), st.integers(0, 2**70), max_size=8))
+def test_any_label_value_comes_back(samples: dict[str, int]) -> None:
+    family = f.Family("resolver_any", "gauge", "Any.", ("label",))
+    text = "".join(chunks(family, {(label,): value for label, value in samples.items()}))
+    # The parser splits lines as str does; Prometheus does at new lines only.
+    text = "".join(line + "\n" for line in text.split("\n") if len(line.splitlines()) == 1)
+    for metric in text_string_to_metric_families(text):
+        for sample in metric.samples:
+            assert samples[sample.labels["label"]] == pytest.approx(sample.value)
+
+
+@given(st.lists(st.floats(0, 10), max_size=50))
+def test_a_histogram_counts_what_it_observes(values: list[float]) -> None:
+    histogram = Histogram(metrics.TIME_BUCKETS_S)
+    for value in values:
+        histogram.observe(value)
+    family = f.Family("resolver_any", "histogram", "Any.")
+    (metric,) = text_string_to_metric_families("".join(chunks(family, {(): histogram})))
+    for sample in metric.samples:
+        if sample.name.endswith("_bucket"):
+            bound = float(sample.labels["le"])
+            assert sample.value == sum(value <= bound for value in values)
+
+
+def test_regroup_sums_what_it_drops() -> None:
+    of = f.Family("a", "counter", "", ("x", "y"))
+    to = f.Family("b", "counter", "", ("y",))
+    assert regroup({("1", "p"): 2, ("2", "p"): 3, ("1", "q"): 4}, of, to) == {("p",): 5, ("q",): 4}
+
+
+def test_upstreams_are_bounded_and_the_unused_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "UPSTREAMS_MAX", 2)
+    registry = Registry()
+    first, second = registry.upstream("a"), registry.upstream("b")
+    assert registry.upstream("a") is first
+    assert registry.upstream("c").to == "other"
+    second.in_use = False
+    del registry.upstreams["other"]
+    assert registry.upstream("d").to == "d"
+    assert set(registry.upstreams) == {"a", "d"}

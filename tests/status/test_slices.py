@@ -1,0 +1,107 @@
+"""How little of a scrape is done in one turn, and that scrapes at one time are one."""
+
+import asyncio
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from resolver import logs
+from resolver.metrics import Reading
+from resolver.report.series import ListenerLabels, SeriesTable
+from resolver.status.exposition import SERIES_PER_SLICE, Exposition
+from resolver.status.render import SAMPLES_PER_SLICE
+from tests.status.test_exposition import busy, parsed, scrape
+
+
+def crowd() -> SeriesTable:
+    """About as many series as a busy node has: 8 listeners, 4 zones, 19 types, 3 rcodes, 2 sizes."""
+    table = SeriesTable()
+    for server in range(8):
+        listener = ListenerLabels(f"dns://10.0.0.{server}:53", "udp", "1")
+        for zone in (".", "cluster.local.", "in-addr.arpa.", "ip6.arpa."):
+            for qtype in (1, 28, 5, 48, 43, 15, 47, 50, 2, 12, 46, 6, 33, 16, 65, 64, 255, 251, 252):
+                for rcode in (0, 2, 3):
+                    for size in (80, 300):
+                        table.count(listener, zone, "", qtype, rcode, False, "cache", 40, size, 0.0, "success")
+    return table
+
+
+def test_no_step_of_a_scrape_is_large() -> None:
+    table = crowd()
+    assert len(table.by_key) > 3400
+    registry, _ = busy()
+    for number_of in range(400):
+        registry.upstream(f"10.1.{number_of // 256}.{number_of % 256}:53").answered(0, 0.001)
+    exposition = Exposition(registry, table)
+    steps = list(exposition.steps())
+    exposition.close()
+    samples = [sum(not line.startswith("#") for line in step.splitlines()) for step in steps]
+    assert sum(samples) > 10_000
+    assert max(samples) <= SAMPLES_PER_SLICE
+    assert samples.count(0) == math.ceil(len(table.by_key) / SERIES_PER_SLICE)
+    assert list(parsed("".join(steps)))
+
+
+async def test_the_loop_has_a_turn_between_any_two_steps() -> None:
+    registry, _ = busy()
+    exposition = Exposition(registry, crowd())
+    scraping = asyncio.ensure_future(exposition.text())
+    turns = 0
+    while not scraping.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= len(list(exposition.steps()))
+    assert b"process_cpu" in scraping.result()
+    exposition.close()
+
+
+async def test_scrapes_at_one_time_are_one_scrape() -> None:
+    registry, table = busy()
+    asked = 0
+
+    def source() -> Iterator[Reading]:
+        nonlocal asked
+        asked += 1
+        yield Reading("resolver_asked", "h", "gauge", (), asked)
+
+    registry.sources.append(source)
+    exposition = Exposition(registry, table)
+    first, second, leaves = (asyncio.ensure_future(exposition.text()) for _ in range(3))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    assert await first == await second
+    assert asked == 1
+    assert leaves.cancelled()
+    await exposition.text()
+    assert asked == 2
+    exposition.close()
+
+
+async def test_a_source_that_fails_fails_the_scrape_and_not_the_next() -> None:
+    registry, table = busy()
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+
+    def source() -> list[Reading]:
+        registry.sources.remove(source)
+        raise ValueError("a bug")
+
+    registry.sources.append(source)
+    exposition = Exposition(registry, table)
+    with pytest.raises(ValueError, match="a bug"):
+        await exposition.text()
+    await asyncio.sleep(0)
+    assert [context["message"] for context in told] == ["a scrape ended with ValueError"]
+    assert b"coredns_build_info" in await exposition.text()
+    exposition.close()
+
+
+def test_lost_log_lines_are_told() -> None:
+    log = logs.Log()
+    log.dropped_lines = 42
+    before = logs.use(log)
+    try:
+        assert "resolver_log_lines_dropped_total 42\n" in scrape(*busy())
+    finally:
+        logs.use(before)
