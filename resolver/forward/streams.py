@@ -24,7 +24,7 @@ class Streams:
     def idle(self, now_s: float) -> list[Stream]:
         """Return those that take a question and have none, the one used last in front: the others grow old."""
         return sorted(
-            (stream for stream in self.opened if not stream.pending and self._takes(stream, now_s)),
+            (stream for stream in self._taking(now_s) if not stream.pending),
             key=lambda stream: -stream.used_s,
         )
 
@@ -34,7 +34,7 @@ class Streams:
         waiting  Questions that wait: none of them may go where there are more than its share already, so that
                  the first connection to answer does not get them all.
         """
-        stream = min((stream for stream in self.opened if self._takes(stream, now_s)), key=_load, default=None)
+        stream = min(self._taking(now_s), key=_load, default=None)
         if stream is not None and waiting:
             in_flight = [len(each.pending) for each in self.opened if not (each.retired or each.closed)]
             if len(stream.pending) > (waiting + sum(in_flight)) // len(in_flight):
@@ -63,16 +63,22 @@ class Streams:
         """Whether any may still bring an answer or take a question."""
         return any(not stream.closed for stream in self.opened)
 
-    def _takes(self, stream: Stream, now_s: float) -> bool:
-        return (
-            not (stream.retired or stream.closed)
+    def _taking(self, now_s: float) -> list[Stream]:
+        """Return those that take one more question."""
+        asked_max, in_flight_max = self.learned.questions_max(now_s), self.learned.in_flight_max(now_s)
+        return [
+            stream
+            for stream in self.opened
+            if not (stream.retired or stream.closed)
             and stream.writable
+            and stream.asked < asked_max
             and now_s - stream.born_s < self._max_age_s
-            and (bool(stream.pending) or now_s - stream.used_s < self._idle_s)
-            and stream.asked < self.learned.questions_max(now_s)
-            and len(stream.pending) < self.learned.in_flight_max(now_s)
-            and (stream.answers > 0 or not stream.pending or now_s - stream.born_s >= HOLD_S)
-        )
+            and (
+                (len(stream.pending) < in_flight_max and (stream.answers or now_s - stream.born_s >= HOLD_S))
+                if stream.pending
+                else now_s - stream.used_s < self._idle_s
+            )
+        ]
 
 
 def _load(stream: Stream) -> tuple[bool, int]:
