@@ -4,12 +4,13 @@ What callers may rely on:
 
 - Nothing is bound, read or sent before `Parts.start`; a build that fails has changed nothing.
 - What a reload must not lose lives in `Kept`: the cache and the flights of a block whose zones go on existing are
-  handed to its successor. Blocks are known again by their zones.
+  handed to its successor. A block is known again by its zones and addresses, or by its zones alone where no
+  other block, before or after, has the same: two blocks never share answers.
 - `Parts.close` ends what one build started, and leaves `Kept` alone.
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -33,9 +34,14 @@ from resolver.pipeline import Pipeline, Route
 from resolver.report.errorlog import ErrorLog
 from resolver.report.querylog import QueryLog
 from resolver.report.series import SeriesTable
-from resolver.settings.model import Block, Settings
+from resolver.settings.environment.interfaces import read_addresses
+from resolver.settings.model import Block, ListenAddress, Settings
+from resolver.settings.targets import own_addresses, refuse_own
 
 Zones = tuple[str, ...]
+Identity = tuple[Zones, tuple[ListenAddress, ...]]
+"""Zones and addresses of one server block; its keys with different ports are one block (CoreDNS)."""
+
 Place = tuple[str, int]
 """Host and port that a listener is bound to; hosts are addresses, wildcards spelt out."""
 
@@ -47,6 +53,14 @@ class Closing(Protocol):
         """End them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one server block remembers: answers, and questions that are on their way."""
+
+    cache: Cache | None
+    flights: Flights
+
+
 @dataclass(slots=True)
 class Kept:
     """What lives as long as the process."""
@@ -55,8 +69,7 @@ class Kept:
     ledger: Ledger
     series: SeriesTable
     registry: Registry
-    caches: dict[Zones, Cache] = field(default_factory=dict)
-    flights: dict[Zones, Flights] = field(default_factory=dict)
+    memories: dict[Identity, Memory] = field(default_factory=dict)
     discovered: dict[Target, list[Address]] = field(default_factory=dict)
 
 
@@ -74,8 +87,9 @@ class Parts:
         self._forwarders: list[Forwarder] = []
         self._loops: list[LoopWatch] = []
         self._error_logs: list[ErrorLog] = []
-        self._own = {(listen.host, listen.port) for block in settings.blocks for listen in block.listen}
-        self._local_ips = set(settings.process.local_ips)
+        self._own = own_addresses(settings, _interfaces())
+        self._identities = _identities(settings.blocks)
+        self._memories = self._remember(settings.blocks)
         for block in settings.blocks:
             self._add(block, upstream_answered)
 
@@ -90,16 +104,16 @@ class Parts:
             await discovery.start()
 
     def take_over(self) -> None:
-        """Make caches follow these settings; those of blocks that are gone give everything back."""
-        kept = self._kept
-        wanted = {block.zones: block.cache for block in self.settings.blocks if block.cache is not None}
-        for zones in [zones for zones in kept.caches if zones not in wanted]:
-            kept.caches.pop(zones).close()
-        for zones, options in wanted.items():
-            kept.caches[zones].configure(options)
-        known = {block.zones for block in self.settings.blocks}
-        for zones in [zones for zones in kept.flights if zones not in known]:
-            del kept.flights[zones]
+        """Make the caches follow these settings; those of blocks that are gone give everything back."""
+        used = {memory.cache for memory in self._memories.values()}
+        for memory in self._kept.memories.values():
+            if memory.cache is not None and memory.cache not in used:
+                memory.cache.close()
+        self._kept.memories = self._memories
+        for block in self.settings.blocks:
+            cache = self._memories[self._identities[block.number]].cache
+            if cache is not None and block.cache is not None:
+                cache.configure(block.cache)
 
     def sweep(self, now_s: float) -> None:
         """Close source ports that nothing uses."""
@@ -117,15 +131,33 @@ class Parts:
             await part.close()
         for error_log in self._error_logs:
             error_log.close()
+        if self._kept.memories is not self._memories:
+            # Never took over, or was replaced: what it made for itself alone goes.
+            used = {memory.cache for memory in self._kept.memories.values()}
+            for memory in self._memories.values():
+                if memory.cache is not None and memory.cache not in used and not memory.cache.closed:
+                    memory.cache.close()
+
+    def _remember(self, blocks: Sequence[Block]) -> dict[Identity, Memory]:
+        """Return the memory of each block, inherited where an old block was the same one."""
+        before = self._kept.memories
+        memories: dict[Identity, Memory] = {}
+        for block in blocks:
+            identity = self._identities[block.number]
+            old = before.get(identity) or _only(before, identity[0], self._identities.values())
+            cache = old.cache if old is not None else None
+            if block.cache is None:
+                cache = None
+            elif cache is None:
+                cache = Cache(block.cache, self._kept.ledger)
+            if identity not in memories:
+                memories[identity] = Memory(cache, old.flights if old is not None else Flights(CollapseOptions()))
+        return memories
 
     def _add(self, block: Block, upstream_answered: Callable[[str], None]) -> None:
         kept = self._kept
-        cache: Cache | None = None
-        if block.cache is not None:
-            cache = kept.caches.get(block.zones)
-            if cache is None:
-                cache = kept.caches[block.zones] = Cache(block.cache, kept.ledger)
-        flights = kept.flights.setdefault(block.zones, Flights(CollapseOptions()))
+        memory = self._memories[self._identities[block.number]]
+        cache = memory.cache
         loops = LoopWatch(kept.timers) if block.loop else None
         if loops is not None:
             self._loops.append(loops)
@@ -135,7 +167,7 @@ class Parts:
             self._error_logs.append(error_log)
         pipeline = Pipeline(
             cache,
-            flights,
+            memory.flights,
             kept.series,
             kept.timers,
             query_log=query_log,
@@ -237,10 +269,33 @@ class Parts:
 
     def _is_own(self, host: str, port: int) -> bool:
         """Tell whether a question to this address would come back to us."""
-        if (host, port) in self._own:
-            return True
-        wildcard = ("", port) in self._own
-        return wildcard and (host in self._local_ips or host.startswith("127.") or host == "::1")
+        return bool(refuse_own((Target("address", host, port),), self._own)[1])
+
+
+def _identities(blocks: Sequence[Block]) -> dict[int, Identity]:
+    """Return the identity of each server block by its number; keys with other ports are the same block."""
+    zones: dict[int, Zones] = {}
+    listen: dict[int, tuple[ListenAddress, ...]] = {}
+    for block in blocks:
+        zones[block.number] = tuple(sorted({*zones.get(block.number, ()), *block.zones}))
+        listen[block.number] = tuple(sorted({*listen.get(block.number, ()), *block.listen}))
+    return {number: (zones[number], listen[number]) for number in zones}
+
+
+def _only(before: Mapping[Identity, Memory], zones: Zones, now: Collection[Identity]) -> Memory | None:
+    """Return the memory of the one old block with these zones, if there is one now as well and no more."""
+    old = [identity for identity in before if identity[0] == zones]
+    if len(old) != 1 or old[0] in now or sum(identity[0] == zones for identity in now) != 1:
+        return None
+    return before[old[0]]
+
+
+def _interfaces() -> Mapping[str, tuple[str, ...]]:
+    try:
+        return read_addresses()
+    except OSError as error:
+        logs.warning(f"cannot read this machine's addresses: {error}; an upstream that is us may go unnoticed")
+        return {}
 
 
 def enabled_plugins(block: Block) -> list[str]:

@@ -18,7 +18,7 @@ def readings_of(kept: Kept, listeners: Listeners) -> Source:
 
 
 def _kept(kept: Kept) -> list[Reading]:
-    flights = list(kept.flights.values())
+    flights = [memory.flights for memory in kept.memories.values()]
     ledger = kept.ledger
     waiting = sum(len(one.by_key) for one in flights)
     return [

@@ -33,6 +33,7 @@ class Cache:
         self.success = Store(options.success_capacity, ledger)
         self.denial = Store(options.denial_capacity, ledger)
         self.failures = Store(FAILURES_MAX, ledger)
+        self.closed = False
         self.configure(options)
 
     def configure(self, options: CacheOptions) -> None:
@@ -134,6 +135,7 @@ class Cache:
 
     def close(self) -> None:
         """Give everything back to the ledger: the block is gone."""
+        self.closed = True
         for store in (self.success, self.denial, self.failures):
             store.close()
 

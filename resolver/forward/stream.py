@@ -87,6 +87,10 @@ class StreamQuestion:
             self.answer.set_exception(type(error)(*error.args))
         self.leave()
 
+    def silent_places(self) -> list[Place]:
+        """Return where it waits on a connection that has said nothing since it was sent there."""
+        return [place for place in self.places if place.stream.heard_s < place.sent_s]
+
     def leave(self) -> None:
         """Wait nowhere any more."""
         self.done = True

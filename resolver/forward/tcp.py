@@ -27,7 +27,7 @@ from resolver import logs
 from resolver.clock import Timers
 from resolver.errors import UpstreamBusy, UpstreamClosed, UpstreamError, UpstreamTimeout
 from resolver.forward.connect import SECOND_S, connect, start_protocol
-from resolver.forward.stream import Ids, Stream, StreamQuestion
+from resolver.forward.stream import Ids, Place, Stream, StreamQuestion
 from resolver.forward.streams import HOLD_S, Streams
 from resolver.metrics import ConnCounts
 
@@ -127,7 +127,7 @@ class StreamPool:
 
     def timed_out(self, question: StreamQuestion, now_s: float) -> None:
         """Its time is over."""
-        silent = self._silent_places(question)
+        silent = question.silent_places()
         where = "no answer" if question.places else "no connection"
         question.failed(UpstreamTimeout(f"{self.label}: {where} over {self._protocol} in time"))
         self._suspect(silent, now_s)
@@ -165,20 +165,16 @@ class StreamPool:
 
     def _gave_up(self, question: StreamQuestion) -> None:
         now_s = self.timers.now()
-        late = [place for place in self._silent_places(question) if now_s - place[1] >= SUSPECT_AFTER_S]
+        late = [place for place in question.silent_places() if now_s - place.sent_s >= SUSPECT_AFTER_S]
         question.leave()
         self._suspect(late, now_s)
 
-    def _silent_places(self, question: StreamQuestion) -> list[tuple[Stream, float]]:
-        """Return the connections that have said nothing since it was sent on them."""
-        return [(stream, sent_s) for stream, _, sent_s in question.places if stream.heard_s < sent_s]
-
-    def _suspect(self, silent: list[tuple[Stream, float]], now_s: float) -> None:
+    def _suspect(self, silent: list[Place], now_s: float) -> None:
         """Leave these, and every other connection that has been silent for as long."""
         if not silent:
             return
-        since_s = min(sent_s for _, sent_s in silent)
-        suspects = [stream for stream, _ in silent]
+        since_s = min(place.sent_s for place in silent)
+        suspects = [place.stream for place in silent]
         suspects += [stream for stream in self.streams.opened if max(stream.heard_s, stream.born_s) < since_s]
         asked = {question: None for stream in suspects for question in stream.pending.values()}
         for stream in suspects:

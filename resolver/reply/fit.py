@@ -54,20 +54,11 @@ def fit(
     if edns_size:
         if opt is None:
             opt = PLAIN[question.do]
-        answer = b"".join(
-            (
-                question.query_id,
-                flags.to_bytes(2, "big"),
-                packet[4:10],
-                ((packet[10] << 8 | packet[11]) + 1).to_bytes(2, "big"),
-                asked,
-                body,
-                opt,
-            )
-        )
+        counts = packet[4:10] + ((packet[10] << 8 | packet[11]) + 1).to_bytes(2, "big")
     else:
         opt = b""
-        answer = b"".join((question.query_id, flags.to_bytes(2, "big"), packet[4:HEADER_BYTES], asked, body))
+        counts = packet[4:HEADER_BYTES]
+    answer = b"".join((question.query_id, flags.to_bytes(2, "big"), counts, asked, body, opt))
     if len(answer) <= MIN_UDP_BYTES or max_bytes == STREAM_BYTES:
         return answer
     limit_bytes = min(max(edns_size, MIN_UDP_BYTES), max_bytes)

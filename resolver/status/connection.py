@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Take events out of what has arrived, until one whole request is there or more bytes are needed."""
         options = self._server.options
-        while self._answering is None and not self._unsent and not self._closing:
+        while self._answering is None and not self._closing:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:

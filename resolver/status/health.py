@@ -175,8 +175,7 @@ class Prober:
     def _ended(self, ended: _Round, answered: bool) -> None:
         ended.close()
         target = ended.target
-        if self._rounds.get(target) is ended:
-            del self._rounds[target]
+        self._rounds.pop(target, None)
         now_s = self._timers.now()
         self._counters.durations.observe(now_s - ended.started_s)
         if answered:
