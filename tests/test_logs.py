@@ -6,12 +6,15 @@ import json
 import os
 import re
 import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
 from resolver import logs, metrics
+from resolver.clock import Now
 from resolver.logs import Budget, Format, Log, format_json, format_text, printable
 
 
@@ -38,9 +41,9 @@ class Pipe:
 
 
 @contextmanager
-def piped(log_format: Format = "text", *, debug: bool = False) -> Iterator[tuple[Log, Pipe]]:
+def piped(log_format: Format = "text", *, now: Now = time.monotonic) -> Iterator[tuple[Log, Pipe]]:
     pipe = Pipe()
-    log = Log(pipe.write_fd, log_format=log_format, debug=debug)
+    log = Log(pipe.write_fd, log_format=log_format, now=now)
     before = logs.use(log)
     try:
         yield log, pipe
@@ -142,10 +145,19 @@ def test_too_many_lines_are_suppressed_and_counted() -> None:
 
 
 def test_the_summary_comes_by_itself() -> None:
-    with piped() as (_, pipe):
-        for _ in range(3 * logs.LINES_PER_S["error"]):
+    looks = count()
+    lines = logs.LINES_PER_S["error"] + 1
+
+    def now() -> float:
+        """One second lasts for all lines; then each look at the clock is a second later."""
+        return max(0.0, next(looks) - lines)
+
+    with piped(now=now) as (log, pipe):
+        for _ in range(lines - 1):
             logs.error("again")
-        assert "error log lines were suppressed" in pipe.take(until=b"more than 100 in a second\n")
+        assert log.flush()
+        logs.error("one too many, and nothing is said after it")
+        assert "[WARNING] 1 error log lines were suppressed" in pipe.take(until=b"more than 100 in a second\n")
 
 
 def told(text: str) -> int:

@@ -53,6 +53,12 @@ class Running:
     async def everybody_is_gone(self) -> None:
         await self.until(lambda: not self.server.connections)
 
+    async def everybody_is_late(self) -> None:
+        """A deadline has just passed: all connections are closed within a few ticks, or the test fails."""
+        await self.timers.sleep(0.05)
+        await self.timers.sleep(0.05)
+        assert not self.server.connections
+
     @property
     def answering(self) -> list[Connection]:
         """The connections that wait for a page."""

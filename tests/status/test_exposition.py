@@ -3,6 +3,7 @@
 import math
 import shutil
 import subprocess
+import sys
 
 import pytest
 from prometheus_client import Metric
@@ -183,3 +184,10 @@ def test_promtool_accepts_it(text: str) -> None:
         ["promtool", "check", "metrics"], input=ours, capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_no_client_library_is_imported_to_serve() -> None:
+    """docs/decisions/0002: it would cost 5 MiB and 28 ms on every node."""
+    program = "import sys, resolver.daemon; print(sorted({'prometheus_client', 'http.server'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout == "[]\n"

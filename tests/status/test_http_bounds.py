@@ -22,7 +22,7 @@ async def closed_after(run: Running, reader: asyncio.StreamReader, seconds: floa
     await run.timers.sleep(0.02)
     assert run.server.connections
     run.clock.jump(0.6)
-    await run.everybody_is_gone()
+    await run.everybody_is_late()
     assert await reader.read() == b""
 
 
@@ -52,7 +52,7 @@ async def test_one_byte_at_a_time_does_not_extend_the_deadline() -> None:
             writer.write(bytes((byte,)))
             await run.timers.sleep(0.02)
             run.clock.jump(1.1)
-        await run.everybody_is_gone()
+        await run.everybody_is_late()
         assert await reader.read() == b""
         writer.close()
 
@@ -66,7 +66,7 @@ async def test_who_does_not_read_is_closed() -> None:
         await asyncio.get_running_loop().sock_sendall(asking, request("/long"))
         await run.until(lambda: [one for one in run.server.connections if one._unsent])
         run.clock.jump(5.1)
-        await run.everybody_is_gone()
+        await run.everybody_is_late()
         asking.close()
 
 
