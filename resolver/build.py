@@ -3,25 +3,18 @@
 What callers may rely on:
 
 - Nothing is bound, read or sent before `Parts.start`; a build that fails has changed nothing.
-- What a reload must not lose lives in `Kept`: the cache and the flights of a block whose zones go on existing are
-  handed to its successor. A block is known again by its zones and addresses, or by its zones alone where no
-  other block, before or after, has the same: two blocks never share answers.
-- `Parts.close` ends what one build started, and leaves `Kept` alone.
+- What a reload must not lose is not here but in `resolver.kept`; `Parts.close` ends what one build started and
+  leaves it alone.
 """
 
 import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Protocol
 
 from resolver import logs
 from resolver.accept import sockets
 from resolver.cache.cache import Cache
-from resolver.cache.ledger import Ledger
-from resolver.clock import Timers
-from resolver.collapse.flights import Flights
-from resolver.collapse.options import CollapseOptions
 from resolver.forward.discover import Address, Discovery
 from resolver.forward.forwarder import Forwarder
 from resolver.forward.loops import LoopWatch
@@ -29,18 +22,14 @@ from resolver.forward.options import ForwardOptions, Target
 from resolver.forward.tls import client_context
 from resolver.forward.upstream import Upstream
 from resolver.forward.upstream import label as upstream_label
-from resolver.metrics import CacheCounters, Registry
+from resolver.kept import Kept, Zones, close_unused, identities, remember
+from resolver.metrics import CacheCounters
 from resolver.pipeline import Pipeline, Route
 from resolver.report.errorlog import ErrorLog
 from resolver.report.querylog import QueryLog
-from resolver.report.series import SeriesTable
 from resolver.settings.environment.interfaces import read_addresses
-from resolver.settings.model import Block, ListenAddress, Settings
+from resolver.settings.model import Block, Settings
 from resolver.settings.targets import own_addresses, refuse_own
-
-Zones = tuple[str, ...]
-Identity = tuple[Zones, tuple[ListenAddress, ...]]
-"""Zones and addresses of one server block; its keys with different ports are one block (CoreDNS)."""
 
 Place = tuple[str, int]
 """Host and port that a listener is bound to; hosts are addresses, wildcards spelt out."""
@@ -51,26 +40,6 @@ class Closing(Protocol):
 
     async def close(self) -> None:
         """End them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What one server block remembers: answers, and questions that are on their way."""
-
-    cache: Cache | None
-    flights: Flights
-
-
-@dataclass(slots=True)
-class Kept:
-    """What lives as long as the process."""
-
-    timers: Timers
-    ledger: Ledger
-    series: SeriesTable
-    registry: Registry
-    memories: dict[Identity, Memory] = field(default_factory=dict)
-    discovered: dict[Target, list[Address]] = field(default_factory=dict)
 
 
 class Parts:
@@ -88,8 +57,8 @@ class Parts:
         self._loops: list[LoopWatch] = []
         self._error_logs: list[ErrorLog] = []
         self._own = own_addresses(settings, _interfaces())
-        self._identities = _identities(settings.blocks)
-        self._memories = self._remember(settings.blocks)
+        self._identities = identities(settings.blocks)
+        self._memories = remember(settings.blocks, self._identities, kept)
         for block in settings.blocks:
             self._add(block, upstream_answered)
 
@@ -105,10 +74,7 @@ class Parts:
 
     def take_over(self) -> None:
         """Make the caches follow these settings; those of blocks that are gone give everything back."""
-        used = {memory.cache for memory in self._memories.values()}
-        for memory in self._kept.memories.values():
-            if memory.cache is not None and memory.cache not in used:
-                memory.cache.close()
+        close_unused(self._kept.memories, self._memories)
         self._kept.memories = self._memories
         for block in self.settings.blocks:
             cache = self._memories[self._identities[block.number]].cache
@@ -133,26 +99,7 @@ class Parts:
             error_log.close()
         if self._kept.memories is not self._memories:
             # Never took over, or was replaced: what it made for itself alone goes.
-            used = {memory.cache for memory in self._kept.memories.values()}
-            for memory in self._memories.values():
-                if memory.cache is not None and memory.cache not in used and not memory.cache.closed:
-                    memory.cache.close()
-
-    def _remember(self, blocks: Sequence[Block]) -> dict[Identity, Memory]:
-        """Return the memory of each block, inherited where an old block was the same one."""
-        before = self._kept.memories
-        memories: dict[Identity, Memory] = {}
-        for block in blocks:
-            identity = self._identities[block.number]
-            old = before.get(identity) or _only(before, identity[0], self._identities.values())
-            cache = old.cache if old is not None else None
-            if block.cache is None:
-                cache = None
-            elif cache is None:
-                cache = Cache(block.cache, self._kept.ledger)
-            if identity not in memories:
-                memories[identity] = Memory(cache, old.flights if old is not None else Flights(CollapseOptions()))
-        return memories
+            close_unused(self._memories, self._kept.memories)
 
     def _add(self, block: Block, upstream_answered: Callable[[str], None]) -> None:
         kept = self._kept
@@ -270,24 +217,6 @@ class Parts:
     def _is_own(self, host: str, port: int) -> bool:
         """Tell whether a question to this address would come back to us."""
         return bool(refuse_own((Target("address", host, port),), self._own)[1])
-
-
-def _identities(blocks: Sequence[Block]) -> dict[int, Identity]:
-    """Return the identity of each server block by its number; keys with other ports are the same block."""
-    zones: dict[int, Zones] = {}
-    listen: dict[int, tuple[ListenAddress, ...]] = {}
-    for block in blocks:
-        zones[block.number] = tuple(sorted({*zones.get(block.number, ()), *block.zones}))
-        listen[block.number] = tuple(sorted({*listen.get(block.number, ()), *block.listen}))
-    return {number: (zones[number], listen[number]) for number in zones}
-
-
-def _only(before: Mapping[Identity, Memory], zones: Zones, now: Collection[Identity]) -> Memory | None:
-    """Return the memory of the one old block with these zones, if there is one now as well and no more."""
-    old = [identity for identity in before if identity[0] == zones]
-    if len(old) != 1 or old[0] in now or sum(identity[0] == zones for identity in now) != 1:
-        return None
-    return before[old[0]]
 
 
 def _interfaces() -> Mapping[str, tuple[str, ...]]:

@@ -11,7 +11,6 @@ What happens once the process is under way (timers, reload checks, signals) is h
 
 import asyncio
 import gc
-import resource
 import signal
 import sys
 import time
@@ -22,10 +21,11 @@ from typing import Any
 from resolver import VERSION, logs, metrics
 from resolver.accept import sockets
 from resolver.accept.packets import SWEEP_EVERY_S
-from resolver.build import Kept, Parts, Place, enabled_plugins
+from resolver.build import Parts, Place, enabled_plugins
 from resolver.cache.ledger import Ledger
 from resolver.clock import Now, Timers
 from resolver.errors import ResolverError
+from resolver.kept import Kept
 from resolver.listeners import Listeners, Pair
 from resolver.readings import readings_of
 from resolver.report.series import SeriesTable
@@ -39,15 +39,13 @@ from resolver.status.options import PrometheusOptions
 from resolver.status.pages import Pages
 from resolver.status.ready import Readiness
 from resolver.status.turns import LoopTurns
-from resolver.system import pidfile
+from resolver.system import pidfile, runtime
 
 SWEEP_PORTS_EVERY_S = 5.0
 DRAIN_S = 5.0
 """How long flights and connections may take to end after the last question was read: the longest deadline."""
 
 UNWATCHED_S = 30.0
-
-FILES_WANTED = 65_536
 
 
 class Daemon:
@@ -259,9 +257,9 @@ def run(settings: Settings) -> int:
     Raises ResolverError when serving cannot begin.
     """
     logs.start(log_format=settings.process.log_format, debug=any(block.debug for block in settings.blocks))
-    _raise_file_limit()
+    runtime.raise_file_limit()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=runtime.loop_factory()) as runner:
             return runner.run(_serve(settings))
     finally:
         logs.flush()
@@ -291,19 +289,3 @@ async def _serve(settings: Settings) -> int:
         logs.info(f"node-resolver {VERSION}, Python {sys.version.split()[0]}, {type(loop).__module__}")
     await daemon.stopped.wait()
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # plain asyncio works too, at about twice the cost a packet
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
-
-
-def _raise_file_limit() -> None:
-    """Ask for as many files as the system lets us have: each source port is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -15,8 +15,9 @@ from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.tcp_listener import TcpListener
 from resolver.accept.udp import UdpListener
-from resolver.build import Kept, Place
+from resolver.build import Place
 from resolver.errors import AddressInUse, ResolverError
+from resolver.kept import Kept
 from resolver.pipeline import Route
 from resolver.report.series import ListenerLabels
 from resolver.system.holder import holder

@@ -3,7 +3,7 @@
 from resolver.accept.listener import Listener
 from resolver.accept.tcp_listener import TcpListener
 from resolver.accept.udp import UdpListener
-from resolver.build import Kept
+from resolver.kept import Kept
 from resolver.listeners import Listeners
 from resolver.metrics import Reading, Source
 

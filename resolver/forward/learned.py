@@ -69,12 +69,16 @@ class Learned:
         connecting  Those that are being opened.
         """
         if usable == 0:
-            if self._failures and (connecting or now_s < self._retry_after_s):
+            if self._failures and (connecting or self.pausing(now_s)):
                 return False
         elif now_s < self._grow_after_s:
             return False
         bound = self.connections_max(now_s)
         return usable + connecting < bound and usable + connecting + leaving < 2 * bound
+
+    def pausing(self, now_s: float) -> bool:
+        """Tell whether nothing is to be tried at the moment because it failed before."""
+        return now_s < self._retry_after_s
 
     def failed(self, now_s: float) -> None:
         """A connection could not be opened, or never gave an answer."""

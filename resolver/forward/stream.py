@@ -113,14 +113,14 @@ class Stream(asyncio.Protocol):
         "closed", "heard_s", "pending", "retired", "used_s", "writable",
     )  # fmt: skip
 
-    def __init__(self, pool: "StreamPool", ids: Ids, now_s: float) -> None:
+    def __init__(self, pool: "StreamPool", ids: Ids) -> None:
         self.pending: dict[bytes, StreamQuestion] = {}
         self.asked = 0
         self.answers = 0
         self.retired = False
         self.closed = False
         self.writable = True
-        self.born_s = self.used_s = now_s
+        self.born_s = self.used_s = 0.0
         self.heard_s = float("-inf")
         self._pool = pool
         self._ids = ids
@@ -164,6 +164,7 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+        self.born_s = self.used_s = self._pool.timers.now()
         self._pool.streams.opened.add(self)
         if self._pool.closed:
             self.close()

@@ -48,8 +48,12 @@ class Streams:
 
     def may_connect(self, connecting: int, now_s: float) -> bool:
         """Tell whether one more connection may be opened while `connecting` are on their way."""
-        usable = sum(not stream.retired and not stream.closed for stream in self.opened)
+        usable = self.usable
         return self.learned.may_connect(usable, len(self.opened) - usable, connecting, now_s)
+
+    def may_free_a_place(self, now_s: float) -> bool:
+        """Tell whether a question that finds no place now may find one when others are answered or closed."""
+        return self.usable > 0 or (bool(self.opened) and not self.learned.pausing(now_s))
 
     def outdated(self, now_s: float) -> Iterator[Stream]:
         """Yield those that should go: idle for too long, or old."""
@@ -59,9 +63,9 @@ class Streams:
                 yield stream
 
     @property
-    def alive(self) -> bool:
-        """Whether any may still bring an answer or take a question."""
-        return any(not stream.closed for stream in self.opened)
+    def usable(self) -> int:
+        """How many take questions, now or when others are answered."""
+        return sum(not (stream.retired or stream.closed) for stream in self.opened)
 
     def _taking(self, now_s: float) -> list[Stream]:
         """Return those that take one more question."""

@@ -104,8 +104,6 @@ class StreamPool:
         except asyncio.CancelledError:
             self._gave_up(question)
             raise
-        finally:
-            question.leave()
 
     async def close(self) -> None:
         """Close all connections; questions that still wait raise UpstreamClosed."""
@@ -153,7 +151,7 @@ class StreamPool:
             self.streams.learned.closed(stream.answers, len(orphans), now_s)
         for question in orphans:
             question.places = [place for place in question.places if place.stream is not stream]
-            if question.places:
+            if question.places or question in self.waiting:
                 continue
             if question.again or self.closed:
                 question.failed(self._last_error)
@@ -162,10 +160,14 @@ class StreamPool:
                 self._place(question, now_s, on_new=True)
         # Nothing that waits is sent on the other connections now: the upstream may be closing them all.
         self._connect_for_waiting(now_s)
+        if not self._connecting and not self.streams.opened:
+            self._fail_waiting()
 
     def _gave_up(self, question: StreamQuestion) -> None:
         now_s = self.timers.now()
         late = [place for place in question.silent_places() if now_s - place.sent_s >= SUSPECT_AFTER_S]
+        if question.answer.done() and not question.answer.cancelled():
+            question.answer.exception()  # it failed in the same turn: asyncio would complain that nobody looked
         question.leave()
         self._suspect(late, now_s)
 
@@ -212,7 +214,7 @@ class StreamPool:
             self._send(question, stream, now_s)
         elif len(self.waiting) >= WAITING_MAX:
             self._fail(question, UpstreamBusy(f"{self.label}: {WAITING_MAX} questions wait for a connection"))
-        elif self._connecting or self.streams.alive:
+        elif self._connecting or self.streams.may_free_a_place(now_s):
             self.waiting[question] = None
         else:
             self._fail(question, self._last_error)
@@ -227,15 +229,16 @@ class StreamPool:
             if busy is None:
                 break
             self._send(next(iter(self.waiting)), busy, now_s)
-        self._connect_for_waiting(now_s, may_connect=not stalled)
+        if not stalled:
+            self._connect_for_waiting(now_s)
 
-    def _connect_for_waiting(self, now_s: float, may_connect: bool = True) -> None:
-        """Open what those that wait need, or fail them when nothing is left to wait for."""
-        while may_connect and len(self.waiting) > len(self._connecting) and self._may_connect(now_s):
+    def _connect_for_waiting(self, now_s: float) -> None:
+        while len(self.waiting) > len(self._connecting) and self._may_connect(now_s):
             self._connect()
-        if self.waiting and not self._connecting and not self.streams.alive:
-            for question in list(self.waiting):
-                self._fail(question, self._last_error)
+
+    def _fail_waiting(self) -> None:
+        for question in list(self.waiting):
+            self._fail(question, self._last_error)
 
     def _stalled(self) -> None:
         self._serve_waiting(self.timers.now(), stalled=True)
@@ -274,7 +277,7 @@ class StreamPool:
 
     async def _open(self) -> None:
         stall = self.timers.call_after(SECOND_S, self._stalled)
-        stream = Stream(self, self._ids, self.timers.now())
+        stream = Stream(self, self._ids)
         failed = None
         try:
             sock = await connect(self._address, self._source_address, self.label, self.timers)
@@ -289,6 +292,8 @@ class StreamPool:
             self._last_error = failed
             self.streams.learned.failed(now_s)
             self._serve_waiting(now_s, stalled=True)
+            if not self._connecting and not self.streams.usable:
+                self._fail_waiting()
             return
         if not self._watching:
             self._watching = True
