@@ -86,7 +86,7 @@ class Daemon:
             await self._close()
             raise
         self.registry.sources.append(self._source)
-        self._every(SWEEP_EVERY_S, self.listeners.sweep)
+        self._every(SWEEP_EVERY_S, self._sweep)
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
         self._turns.start()
         self._hold(self._reload_when_due(), "the reload watch")
@@ -117,12 +117,12 @@ class Daemon:
             self._skip_lame_duck()
             return
         self._stopping = True
+        self.readiness.stop()
         # A reload that is under way ends first: two masters of the sockets would be one too many.
         async with self._reloading:
             await self._stop(lame_duck)
 
     async def _stop(self, lame_duck: bool) -> None:
-        self.readiness.stop()
         if self.settings.process.pidfile:
             pidfile.remove(self.settings.process.pidfile)
         wait_s = max((block.health.lameduck_s for block in self.settings.blocks if block.health), default=0.0)
@@ -222,6 +222,10 @@ class Daemon:
                 self.timers.call_after(period_s, again)
 
         self.timers.call_after(period_s, again)
+
+    def _sweep(self, now_s: float) -> None:
+        self.listeners.sweep(now_s)
+        self.kept.ledger.tidy()
 
     def _sweep_ports(self, now_s: float) -> None:
         if self._parts is not None:

@@ -83,9 +83,7 @@ class Listeners:
 
     async def drain(self, within_s: float) -> None:
         """Read what has arrived and no more; TCP connections end when their answers are out."""
-        for listener in self.udp.values():
-            listener.drain()
-            listener.stop()
+        await asyncio.gather(*(listener.finish() for listener in self.udp.values()))
         await asyncio.gather(*(listener.server.drain(within_s) for listener in self.tcp.values()))
 
     async def close(self) -> None:
@@ -98,8 +96,7 @@ class Listeners:
         await asyncio.gather(*self._leaving)
 
     async def _leave(self, udp: UdpListener, tcp: TcpListener, drain_s: float) -> None:
-        udp.drain()
-        udp.stop()
+        await udp.finish()
         await tcp.server.drain(drain_s)
         udp.close()
 

@@ -10,7 +10,7 @@ nothing here. One client may add `CLIENT_SHARE` between two sweeps. A full table
 drops the dead.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from resolver.report.series import Series
 from resolver.wire.ttls import age_in_place
@@ -37,6 +37,9 @@ class Ledger(Protocol):
 
     def has_room(self, size_bytes: int) -> bool:
         """Tell whether so many more bytes fit."""
+
+    def abandon(self, table: dict[bytes, Any], *, kill: bool) -> None:
+        """Free what is in `table`, little by little."""
 
 
 class Life(Protocol):
@@ -151,7 +154,6 @@ class PacketCache:
 
     def clear(self) -> None:
         """Drop everything, as a reload does: labels and options are new."""
-        for rendering in self.table.values():
-            self.ledger.used_bytes -= rendering.size_bytes
-        self.table.clear()
-        self._swept.clear()
+        table, self.table = self.table, {}
+        self._swept = []
+        self.ledger.abandon(table, kill=False)

@@ -37,13 +37,10 @@ class Cache:
         self.configure(options)
 
     def configure(self, options: CacheOptions) -> None:
-        """Take new options; what is stored stays, and is cut to the new capacities."""
+        """Take new options; what is stored stays, and is cut to smaller capacities by and by (`Ledger.tidy`)."""
         self.options = options
         self.success.capacity = options.success_capacity
         self.denial.capacity = options.denial_capacity
-        for store in (self.success, self.denial):
-            while len(store.entries) > store.capacity:
-                store.evict_one()
         self.zones = tuple(names.from_text(zone.lower()) for zone in options.zones)
         self._no_success = _zones_or_all(options.disable_success)
         self._no_denial = _zones_or_all(options.disable_denial)

@@ -16,6 +16,9 @@ MAX_CHANCES = 256
 """Entries that one eviction may put back; the next one goes even if it was used. 256 x 0.15 us, and a batch of 64
 misses may each evict one: 2.5 ms of one loop turn."""
 
+TRIMMED_PER_TURN = 64
+"""As many evictions as a batch of misses: a capacity that a reload makes 10,000 smaller is kept after 16 s."""
+
 
 class Store:
     """`entries` maps a question's key to its entry. Read it freely; change it only through methods."""
@@ -70,11 +73,20 @@ class Store:
         self.evictions += 1
         return True
 
+    def trim(self) -> None:
+        """Evict some of what is over a capacity that a reload has made smaller."""
+        for _ in range(min(TRIMMED_PER_TURN, len(self.entries) - self.capacity)):
+            self.evict_one()
+
     def clear(self) -> None:
-        """Forget everything; every rendering is dead at once."""
-        for entry in self.entries.values():
-            self._forget(entry)
-        self.entries.clear()
+        """Forget everything.
+
+        Up to `ledger.TIDIED_PER_TURN` renderings are dead at once, those of more entries within seconds: a flush
+        that cannot wait for them clears the packet caches as well.
+        """
+        entries, self.entries = self.entries, OrderedDict()
+        self.size_bytes = 0
+        self.ledger.abandon(entries, kill=True)
 
     def close(self) -> None:
         """Leave the ledger, with everything that is kept."""

