@@ -17,6 +17,9 @@ What callers may rely on:
   `max_age_s` takes no new question.
 
 What is not here: which upstream to ask, and how often (`forward.attempt`).
+
+A little over 300 lines: what the pool decides is elsewhere already (`forward.streams`, `forward.learned`), and the
+rest is one object with one life.
 """
 
 import asyncio

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from resolver.clock import TICK_S, Timers
 from resolver.forward.tcp import StreamPool
@@ -171,3 +172,35 @@ async def server(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await listening.wait_closed()
+
+
+async def answer_all(line: Line) -> None:
+    while True:
+        line.answer(await line.question())
+
+
+async def say_nothing(line: Line) -> None:
+    await line.reader.read()
+
+
+def names(count: int) -> list[str]:
+    return [f"host{number}.example.com." for number in range(count)]
+
+
+@contextlib.contextmanager
+def swallowing(host: str) -> Iterator[tuple[socket.socket, list[socket.socket]]]:
+    """A listening socket whose queue is full: the kernel drops every SYN. The second part fills the queue."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((host, 0))
+        listening.listen(0)
+        fillers = []
+        for _ in range(5):
+            filler = stack.enter_context(socket.socket())
+            filler.settimeout(0.05)
+            try:
+                filler.connect(listening.getsockname())
+            except TimeoutError:
+                break
+            fillers.append(filler)
+        yield listening, fillers

@@ -1,0 +1,298 @@
+"""TCP clients that are slow, greedy or many: each bound of `AcceptOptions`, and each pause."""
+
+import asyncio
+import errno
+import socket
+from typing import Any
+
+from resolver.accept.stream import Stream
+from resolver.accept.tcp import ACCEPT_PAUSE_S
+from resolver.clock import TICK_S
+from resolver.wire.framing import frame
+from tests.accept.serving import BIG_BYTES, OPTIONS, Served, is_closed, is_open, question, reset, response, serving
+from tests.support.addresses import loopback
+from tests.support.client import Tcp
+
+# Time
+
+
+async def test_a_silent_client_is_closed_after_its_idle_time() -> None:
+    async with serving() as served, await served.connect() as silent, await served.connect() as talker:
+        await served.settled()
+        served.clock.jump(OPTIONS.tcp_idle_s - 1)
+        talker.send(question(1))
+        await talker.receive()
+        served.clock.jump(1.5)
+        assert await is_closed(silent)
+        assert is_open(talker)
+        assert served.server.counters.closed_idle == 1
+
+
+async def test_waiting_for_our_answer_is_not_idling() -> None:
+    async with serving() as served, await served.connect() as client:
+        client.send(question(1, b"later"))
+        await served.until(lambda: served.answers.waiting)
+        served.clock.jump(OPTIONS.tcp_idle_s * 2)
+        await asyncio.sleep(3 * TICK_S)
+        served.answers.release()
+        assert await client.receive() == response(1, b"later")
+
+
+async def test_a_question_that_is_never_answered_does_not_hold_its_connection_for_ever() -> None:
+    async with serving() as served, await served.connect() as client:
+        client.send(question(1, b"never"))
+        await served.until(lambda: served.answers.asked)
+        served.clock.jump(OPTIONS.tcp_idle_s * 3 + 1)
+        assert await is_closed(client)
+
+
+async def test_a_message_that_has_begun_must_become_whole_in_time() -> None:
+    """Byte by byte does not help: the time counts from the first byte."""
+    stream = frame(question(1))
+    async with serving() as served, await served.connect() as slow, await served.connect() as quick:
+        for position in range(4):
+            slow.send_raw(stream[position : position + 1])
+            quick.send(question(1))
+            await quick.receive()
+            served.clock.jump(OPTIONS.tcp_read_s / 3)
+        assert await is_closed(slow)
+        assert served.server.counters.closed_read == 1
+        assert is_open(quick)
+
+
+async def test_each_message_has_its_own_time() -> None:
+    """A client that is always in the middle of a message, and never long in the same one, is fine."""
+    stream = b"".join(frame(question(number)) for number in range(6))
+    size = len(frame(question(0)))
+    async with serving() as served, await served.connect() as client:
+        client.send_raw(stream[: size // 2])
+        for number in range(5):
+            start = size // 2 + number * size
+            client.send_raw(stream[start : start + size])
+            assert await client.receive() == response(number)
+            served.clock.jump(OPTIONS.tcp_read_s * 0.9)
+            await asyncio.sleep(2 * TICK_S)
+        assert served.server.counters.closed_read == 0
+
+
+# Greed
+
+
+async def test_pipelined_questions_are_bounded_and_none_is_lost() -> None:
+    async with serving(tcp_pipelined_max=8) as served, await served.connect() as client:
+        for number in range(50):
+            client.send(question(number, b"later"))
+        answered: set[bytes] = set()
+        while len(answered) < 50:
+            await served.until(lambda: len(served.answers.waiting) >= min(8, 50 - len(answered)))
+            await asyncio.sleep(TICK_S)
+            assert len(served.answers.waiting) <= 8
+            served.answers.release(3)
+            for _ in range(min(3, 50 - len(answered))):
+                answered.add((await client.receive())[:2])
+
+
+async def never_read(served: Served) -> tuple[socket.socket, Stream]:
+    """Connect, ask for 400 x 40,000 bytes, read nothing; return when the server is stuck with it."""
+    loop = asyncio.get_running_loop()
+    before = served.answers.latest
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await loop.sock_connect(sock, (served.host, served.port))
+    await loop.sock_sendall(sock, b"".join(frame(question(number, b"big")) for number in range(400)))
+    await served.until(lambda: served.answers.latest is not before)
+    stream = served.answers.latest
+    assert stream is not None
+    await served.until(lambda: stream in served.server._desk.stalled)
+    await asyncio.sleep(3 * TICK_S)
+    return sock, stream
+
+
+async def test_a_client_that_never_reads_is_not_read_and_closed_in_time() -> None:
+    async with serving() as served:
+        sock, stream = await never_read(served)
+        assert OPTIONS.tcp_unsent_max_bytes < stream.unsent_bytes <= OPTIONS.tcp_unsent_max_bytes + BIG_BYTES + 20
+        asked = len(served.answers.asked)
+        assert asked < 20
+        served.clock.jump(OPTIONS.tcp_write_s - 1)
+        await served.settled()
+        assert len(served.answers.asked) == asked + 1
+        assert served.server.counters.closed_write == 0
+        served.clock.jump(1.2)
+        await served.until(lambda: served.server.open_connections == 0)
+        assert served.server.counters.closed_write == 1
+        sock.close()
+
+
+async def test_a_client_that_reads_late_gets_everything() -> None:
+    async with serving() as served:
+        sock, _ = await never_read(served)
+        reader, writer = await asyncio.open_connection(sock=sock)
+        client = Tcp(reader, writer)
+        numbers = [int.from_bytes((await client.receive())[:2], "big") for _ in range(400)]
+        assert numbers == list(range(400))
+        assert served.server.counters.closed_write == 0
+        await client.close()
+
+
+async def test_late_answers_to_a_client_that_never_reads_are_bounded() -> None:
+    """Nothing holds back answers of flights; a client that asked for 5 MB and reads none of it is cut off."""
+    async with serving() as served:
+        sock = socket.create_connection((served.host, served.port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for number in range(100):
+            sock.send(frame(question(number, b"later")))
+        await served.until(lambda: len(served.answers.waiting) == 100)
+        stream = served.answers.waiting[0][1]
+        most = 0
+        while served.answers.waiting:
+            number, client = served.answers.waiting.pop()
+            client.send(response(number) + b"." * 60_000)
+            most = max(most, stream.unsent_bytes)
+        assert 1_000_000 < most < 1_300_000
+        await served.until(lambda: served.server.open_connections == 0)
+        assert served.server.counters.closed_write == 1
+        sock.close()
+
+
+async def test_many_clients_that_never_read_are_bounded_together() -> None:
+    async with serving() as served:
+        greedy = [await never_read(served) for _ in range(36)]
+        assert served.server.counters.closed_write == 4
+        for sock, _ in greedy:
+            sock.close()
+        await served.until(lambda: served.server.open_connections == 0)
+
+
+async def test_a_half_closed_client_that_never_reads_is_closed_in_time() -> None:
+    async with serving() as served:
+        sock = socket.create_connection((served.host, served.port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"".join(frame(question(number, b"big")) for number in range(8)))
+        sock.shutdown(socket.SHUT_WR)
+        await served.until(lambda: len(served.answers.asked) == 8 or served.server._desk.stalled)
+        await asyncio.sleep(3 * TICK_S)
+        assert served.server.open_connections == 1
+        served.clock.jump(OPTIONS.tcp_write_s + 0.2)
+        await served.until(lambda: served.server.open_connections == 0)
+        assert served.server.counters.closed_write == 1
+        sock.close()
+
+
+# Many connections
+
+
+async def test_one_more_than_all_takes_the_place_of_the_longest_idle() -> None:
+    async with serving(tcp_connections_max=3) as served:
+        clients = []
+        for number in range(3):
+            clients.append(await served.connect(source=f"127.0.0.{number + 1}"))
+            clients[-1].send(question(number))
+            await clients[-1].receive()
+        clients[0].send(question(7))
+        await clients[0].receive()
+        async with await served.connect() as one_more:
+            one_more.send(question(8))
+            assert await one_more.receive() == response(8)
+            assert await is_closed(clients[1])
+            assert is_open(clients[0])
+            assert is_open(clients[2])
+            assert served.server.open_connections == 3
+            assert served.server.counters.evicted == 1
+        for client in clients:
+            await client.close()
+
+
+async def test_one_more_is_refused_when_all_are_at_work() -> None:
+    async with serving(tcp_connections_max=2) as served:
+        clients = [await served.connect() for _ in range(2)]
+        for number, client in enumerate(clients):
+            client.send(question(number, b"later"))
+        await served.until(lambda: len(served.answers.waiting) == 2)
+        refused = await served.connect()
+        assert await is_closed(refused)
+        assert served.server.counters.refused_full == 1
+        served.answers.release()
+        assert [await client.receive() for client in clients] == [response(0, b"later"), response(1, b"later")]
+        for client in (*clients, refused):
+            await client.close()
+
+
+async def test_one_client_cannot_take_all_connections() -> None:
+    """300 of one client that all wait for answers; another one is served. 256 of them stay."""
+    async with serving() as served:
+        greedy = loopback()
+        clients = []
+        for number in range(300):
+            client = await served.connect(source=greedy)
+            client.send(question(number, b"later"))
+            clients.append(client)
+        await served.until(lambda: served.server.counters.accepted + served.server.counters.refused_client == 300)
+        await served.until(lambda: len(served.answers.waiting) == OPTIONS.tcp_connections_per_client)
+        assert served.server.counters.refused_client == 300 - OPTIONS.tcp_connections_per_client
+        await served.settled()
+        for client in clients:
+            reset(client)
+        await served.until(lambda: served.server.open_connections == 0)
+
+
+async def test_a_client_with_too_many_gives_up_its_own_idle_ones() -> None:
+    async with serving(tcp_connections_per_client=2) as served, await served.connect() as other:
+        other.send(question(1))
+        await other.receive()
+        ours = loopback()
+        first, second, third = [await served.connect(source=ours) for _ in range(3)]
+        third.send(question(2))
+        assert await third.receive() == response(2)
+        assert await is_closed(first)
+        assert is_open(other)
+        assert is_open(second)
+        for client in (first, second, third):
+            await client.close()
+
+
+class NoDescriptors(socket.socket):
+    """A listening socket that has no file descriptor left for `fails` connections."""
+
+    fails = 3
+    tries = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.tries += 1
+        if self.fails:
+            self.fails -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_no_file_descriptors_means_a_pause_and_not_a_busy_loop() -> None:
+    sock = NoDescriptors()
+    sock.bind((loopback(), 0))
+    sock.listen()
+    async with serving(sock=sock) as served, await served.connect() as client:
+        client.send(question(1))
+        for tries in (1, 2, 3):
+            await served.until(lambda: sock.tries >= tries)  # noqa: B023 the loop waits for it
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert sock.tries == tries
+            served.clock.jump(ACCEPT_PAUSE_S)
+        assert await client.receive() == response(1)
+        assert served.server.counters.accept_errors == 3
+
+
+async def test_without_file_descriptors_an_idle_connection_makes_room() -> None:
+    sock = NoDescriptors()
+    sock.fails = 0
+    sock.bind((loopback(), 0))
+    sock.listen()
+    async with serving(sock=sock) as served, await served.connect() as idle:
+        idle.send(question(1))
+        await idle.receive()
+        sock.fails = 1
+        async with await served.connect() as client:
+            assert await is_closed(idle)
+            served.clock.jump(ACCEPT_PAUSE_S)
+            client.send(question(2))
+            assert await client.receive() == response(2)
