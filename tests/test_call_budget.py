@@ -89,7 +89,7 @@ async def test_a_stored_answer_costs_at_most_ten_calls() -> None:
             client.send(query("web.example.", "A").to_wire())
             await client.receive()
             mixed_case = await calls_of(client, query("wEb.example.", "A").to_wire())
-            cookie = dns.edns.GenericOption(10, b"12345678")
+            cookie = dns.edns.CookieOption(b"12345678", b"")
             with_option = await calls_of(client, query("web.example.", "A", edns=True, options=[cookie]).to_wire())
             with Calls() as rendered_now:
                 client.send(query("web.example.", "A").to_wire())
@@ -103,7 +103,7 @@ async def test_a_miss_costs_at_most_twenty_four_calls() -> None:
     async with (
         scripted.running() as upstream,
         node.serving(
-            f"cache 30 {{\nprefetch 2\nserve_stale\n}}\nerrors\nprometheus 127.0.0.1:0\nforward . {upstream.host}:{upstream.port}"
+            f"cache 30 {{\nprefetch 2\nserve_stale\n}}\nerrors\nforward . {upstream.host}:{upstream.port}"
         ) as server,
     ):
         for number in range(6):

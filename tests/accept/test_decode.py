@@ -41,7 +41,7 @@ KEPT = [
     pytest.param(wire(use_edns=0), True, id="EDNS without options"),
     pytest.param(wire(use_edns=0, want_dnssec=True), True, id="DO"),
     pytest.param(wire("WEB.example."), False, id="upper case"),
-    pytest.param(wire(use_edns=0, options=[dns.edns.GenericOption(10, b"12345678")]), False, id="an EDNS option"),
+    pytest.param(wire(use_edns=0, options=[dns.edns.CookieOption(b"12345678", b"")]), False, id="an EDNS option"),
     pytest.param(wire(flags=0), False, id="RD clear"),
     pytest.param(wire() + b"x", False, id="bytes behind it"),
 ]
@@ -116,7 +116,7 @@ def test_silence(query: bytes) -> None:
 SEEDS = [
     wire(),
     wire(use_edns=0, want_dnssec=True),
-    wire(use_edns=0, options=[dns.edns.GenericOption(10, b"12345678")]),
+    wire(use_edns=0, options=[dns.edns.CookieOption(b"12345678", b"")]),
 ]
 
 
