@@ -139,6 +139,22 @@ class Pieces:
     pages: Mapping[str, Page] = {"/hello": hello}
 
 
+async def test_an_end_that_comes_early_does_not_cost_the_answer() -> None:
+    """Some transports tell of the end while reading is paused."""
+    timers = Timers(asyncio.get_running_loop(), JumpingClock())
+    transport = Transport()
+    connection = Connection(HttpServer(timers), Pieces())
+    connection.connection_made(transport)
+    connection.data_received(request())
+    assert connection.eof_received(), "our direction stays open"
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert transport.written.endswith(b"hello")
+    assert transport.closing
+    connection.connection_lost(None)
+    timers.close()
+
+
 FRAGMENTS = [
     b"GET ", b"HEAD ", b"POST ", b"/hello", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"Host: a\r\n", b"\r\n", b"\n",
     b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"abc",

@@ -258,10 +258,16 @@ async def test_aiming_anew_asks_the_new_at_once_and_forgets_the_old(lines: list[
     bench.prober.aim([second, second])
     await bench.until_counted(1)
     assert bench.problem() is None
+    bench.prober.aim([first, second])
+    waiting = bench.prober._rounds[first]
+    bench.prober.aim([second])
+    assert waiting._socket is None
     bench.clock.jump(1.0)
     await bench.until_counted(2)
     assert bench.counters.failures == 0, "the old target's question was forgotten, not failed"
-    assert silent.questions == 1
+    bench.prober.aim([first])
+    waiting = bench.prober._rounds[first]
     bench.close()
+    assert waiting._socket is None
     silent.transport.close()
     daemon.transport.close()

@@ -58,14 +58,14 @@ async def test_one_byte_at_a_time_does_not_extend_the_deadline() -> None:
 
 
 async def test_who_does_not_read_is_closed() -> None:
-    async with running() as run:
+    async with running(HttpOptions(write_s=2.0)) as run:
         asking = socket.socket()
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         asking.setblocking(False)
         await asyncio.get_running_loop().sock_connect(asking, run.address)
         await asyncio.get_running_loop().sock_sendall(asking, request("/long"))
         await run.until(lambda: [one for one in run.server.connections if one._unsent])
-        run.clock.jump(5.1)
+        run.clock.jump(2.1)
         await run.everybody_is_late()
         asking.close()
 
