@@ -7,6 +7,7 @@ import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
+import dns.rdatatype
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,7 +164,10 @@ def test_it_agrees_with_an_independent_decoder(labels: list[str], rdtype: int, e
     if rdtype == 41:
         return
     query = dns.message.make_query(
-        ".".join(labels) + ".", rdtype, use_edns=0 if edns else False, want_dnssec=do if edns else False
+        ".".join(labels) + ".",
+        dns.rdatatype.RdataType(rdtype),
+        use_edns=0 if edns else False,
+        want_dnssec=do if edns else False,
     ).to_wire()
     theirs = dns.message.from_wire(query)
     ours = question_of(query)
