@@ -110,7 +110,7 @@ def reset(client: Tcp) -> None:
 async def is_closed(client: Tcp) -> bool:
     """Whether the server has ended the connection, whatever it sent before."""
     with contextlib.suppress(ConnectionError):
-        while await asyncio.wait_for(client.reader.read(1 << 20), 5):
+        while await asyncio.wait_for(client.reader.read(1 << 20), 1):
             pass
     return True
 

@@ -248,6 +248,18 @@ async def test_drain_answers_what_was_sent_before_it_began() -> None:
         late.close()
 
 
+async def test_drain_reads_what_has_arrived_on_open_connections() -> None:
+    async with serving() as served:
+        sock = socket.create_connection((served.host, served.port))
+        await served.settled()
+        await served.until(lambda: served.server.open_connections == 1)
+        sock.send(frame(question(2)))
+        await served.server.drain(5.0)
+        sock.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(sock, 100) == frame(response(2))
+        sock.close()
+
+
 async def test_drain_ends_at_its_deadline() -> None:
     async with serving() as served, await served.connect() as client:
         client.send(question(1, b"never"))
