@@ -21,3 +21,18 @@ class JumpingClock:
         if seconds < 0:
             raise ValueError("a monotonic clock does not go back")
         self._ahead_s += seconds
+
+
+class StandingClock(JumpingClock):
+    """Stands still between jumps, so that no test depends on how long its own steps take; `go` ends that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._standing_s: float | None = time.monotonic()
+
+    def __call__(self) -> float:
+        return self._ahead_s + (time.monotonic() if self._standing_s is None else self._standing_s)
+
+    def go(self) -> None:
+        """Run like the real one from now on."""
+        self._standing_s = None

@@ -47,11 +47,11 @@ def corefile(text: str, host: str, port: int) -> str:
 
 
 @asynccontextmanager
-async def serving(text: str, **process: object) -> AsyncIterator[Node]:
+async def serving(text: str, *, clock: JumpingClock | None = None, **process: object) -> AsyncIterator[Node]:
     """Serve by this configuration until the block is left. `process`: fields of ProcessOptions."""
     host = loopback()
     port = free_port(host)
-    clock = JumpingClock()
+    clock = clock or JumpingClock()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "Corefile"
         path.write_text(corefile(text, host, port))

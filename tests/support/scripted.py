@@ -59,6 +59,7 @@ class Upstream:
         self.host = host
         self.port = 0
         self.default = NXDOMAIN
+        self.silent = False  # answers nobody, whatever the rules say
         self.asked: list[Asked] = []
         self.connections = 0  # TCP connections taken so far
         self.broken = 0  # datagrams and messages that are no query
@@ -206,6 +207,8 @@ class Upstream:
         self.asked.append(Asked(name, rdtype, proto, wire, peer))
         self._counts[name, rdtype, proto] += 1
         self._news.set()
+        if self.silent:
+            return
         rule = self._rules.get((name, rdtype)) or self._rules.get((name, "*")) or self.default
         if rule.release is None or rule.release.is_set():
             self._send(wire, rule, proto, send)
@@ -247,12 +250,15 @@ def _name(text: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running(*, host: str | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
-    """Run one for the length of the block, on `host` (else a loopback address of its own) and a free port.
+async def running(
+    *, host: str | None = None, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Upstream]:
+    """Run one for the length of the block, on `host` (else an address of its own) and `port` (else a free one).
 
     tls   Speak DNS over TLS (RFC 7858) on the TCP port.
     """
     upstream = Upstream(host or loopback(), tls)
+    upstream.port = port
     await upstream.open()
     try:
         yield upstream

@@ -1,0 +1,1 @@
+"""Stories: what the server does, told in text files (README.md)."""

@@ -1,0 +1,351 @@
+"""Acts a story out: scripted upstreams and our whole daemon on real sockets, under a clock that stands still.
+
+Between two steps the clock moves only where the story says `at`. While a client waits it moves in small steps, so
+that retries and timeouts come in their order; otherwise it jumps. Nothing sleeps: what must come is waited for,
+and what must not have come is looked for after `_TURNS` turns of the loop, more than any way through here takes.
+"""
+
+import asyncio
+import re
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+
+from tests.scenarios.language import parse
+from tests.scenarios.mirror import Mirror
+from tests.scenarios.story import (
+    SECTIONS,
+    Answers,
+    Asks,
+    AsksAgain,
+    File,
+    Gets,
+    HearsNothing,
+    Holds,
+    Leaves,
+    Message,
+    Question,
+    Reload,
+    Step,
+    Story,
+    Turns,
+    WasAsked,
+)
+from tests.support import node, scripted
+from tests.support.addresses import free_port, loopback
+from tests.support.client import Tcp, Udp, query
+from tests.support.client import parse as parse_answer
+from tests.support.jumping import StandingClock
+
+SLICE_S = 0.1
+PATIENT_S = 10.0
+"""A client that waits this long has had every answer that there will be: the rest of the time may pass at once."""
+
+_TURNS = 40
+_PLACE = re.compile(r"<(?P<name>\w+)(?P<part>\.host)?>")
+_UPSTREAM = re.compile(r"\bupstream (\w+)")
+
+
+async def tell(text: str, file: str, port: int = 0) -> None:
+    """Act out the story `text` of `file`. Raises StoryError, or AssertionError with `file:line:` in front.
+
+    port  Of all upstreams; 0: one that is free.
+    """
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        names = sorted({*_UPSTREAM.findall(text), *(found["name"] for found in _PLACE.finditer(text))} - _OWN_WORDS)
+        hosts = {name: loopback() for name in names}
+        port = port or free_port(next(iter(hosts.values()), loopback()))
+
+        def place(found: re.Match[str]) -> str:
+            name = found["name"]
+            if name in _OWN_WORDS:
+                return {"port": str(port), "folder": folder}[name]
+            return hosts[name] if found["part"] else f"{hosts[name]}:{port}"
+
+        story = parse(_PLACE.sub(place, text), file)
+        upstreams = {
+            name: await stack.enter_async_context(scripted.running(host=host, port=port))
+            for name, host in hosts.items()
+        }
+        stage = _Stage(story, upstreams, Path(folder), stack)
+        try:
+            await stage.act()
+        finally:
+            await stage.end()
+
+
+_OWN_WORDS = {"port", "folder"}
+
+
+class _Asker:
+    """One client: a socket, and the questions on it that wait for an answer."""
+
+    def __init__(self, socket: Udp | Tcp) -> None:
+        self.socket = socket
+        self.waiting: list[bytes] = []
+        self.last = b""
+
+    def send(self, wire: bytes) -> None:
+        self.socket.send(wire)
+        self.waiting.append(wire)
+        self.last = wire
+
+
+class _Stage:
+    """One performance of one story."""
+
+    def __init__(
+        self, story: Story, upstreams: dict[str, scripted.Upstream], folder: Path, stack: AsyncExitStack
+    ) -> None:
+        self._story = story
+        self._upstreams = upstreams
+        self._folder = folder
+        self._stack = stack
+        self._clock = StandingClock()
+        self._node: node.Node | None = None
+        self._askers: dict[str, _Asker] = {}
+        self._said: dict[tuple[str, Question], scripted.Reply] = {}
+        self._held: dict[tuple[str, Question], asyncio.Event] = {}
+        self._mirrors: dict[str, Mirror] = {}
+        self._at_s = 0.0
+
+    async def act(self) -> None:
+        """Take every step."""
+        line = 0
+        try:
+            for step in self._story.steps:
+                line = step.line
+                if self._node is None and not isinstance(step.action, Answers | Turns | Holds | File):
+                    await self._start()
+                await self._pass_time(step.at_s - self._at_s)
+                self._at_s = step.at_s
+                await self._take(step)
+            for who, asker in self._askers.items():
+                assert not asker.waiting, f"client {who} still waits for {len(asker.waiting)} answers at the end"
+        except (AssertionError, TimeoutError, OSError) as error:
+            what = str(error) or type(error).__name__
+            raise AssertionError(f"{self._story.file}:{line}: {what}") from error
+
+    async def end(self) -> None:
+        """Close what was opened; what is still under way gets the time to end."""
+        for asker in self._askers.values():
+            await asker.socket.close()
+        for mirror in self._mirrors.values():
+            mirror.close()
+        self._clock.go()
+        self._clock.jump(PATIENT_S)
+        await self._settle()
+
+    async def _start(self) -> None:
+        self._node = await self._stack.enter_async_context(node.serving(self._story.corefile, clock=self._clock))
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Let a tick of the timers pass, and everything that follows from it."""
+        if self._node is not None:
+            ticked = asyncio.Event()
+            self._node.daemon.timers.call_after(0.0, ticked.set)
+            await ticked.wait()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    async def _pass_time(self, seconds: float) -> None:
+        if self._node is None:
+            assert not seconds, "time passes once somebody asks"
+            return
+        patience_s = PATIENT_S
+        while seconds > 1e-9:
+            waits = any(asker.waiting for asker in self._askers.values()) and patience_s > 0
+            part_s = min(seconds, SLICE_S) if waits else seconds
+            self._clock.jump(part_s)
+            await self._settle()
+            seconds -= part_s
+            patience_s -= part_s
+
+    async def _take(self, step: Step) -> None:
+        match step.action:
+            case Answers(who, question, message):
+                self._said[who, question] = _reply(message)
+                self._rule(who, question)
+            case Holds(who, question, held):
+                if held:
+                    self._held[who, question] = asyncio.Event()
+                else:
+                    self._held.pop((who, question)).set()
+                self._rule(who, question)
+                await self._settle()
+            case Turns(who, state, question):
+                await self._turn(who, state, question)
+            case WasAsked():
+                await self._was_asked(step.action)
+            case Asks():
+                await self._asks(step.action)
+            case AsksAgain(who):
+                self._askers[who].send(self._askers[who].last)
+                await self._settle()
+            case Gets(who, message):
+                await self._gets(self._askers[who], message)
+            case HearsNothing(who):
+                await self._hears_nothing(self._askers[who])
+            case Leaves(who):
+                await self._askers.pop(who).socket.close()
+                await self._settle()
+            case Reload(text, works):
+                assert self._node is not None
+                assert await self._node.reload(text) is works, "it failed" if works else "it worked"
+                await self._settle()
+            case File(name, text):
+                (self._folder / name).write_text(text)
+
+    def _rule(self, who: str, question: Question) -> None:
+        reply = self._said.get((who, question), scripted.NXDOMAIN)
+        release = self._held.get((who, question))
+        self._upstreams[who].on(question.name, question.rdtype, replace(reply, release=release))
+
+    async def _turn(self, who: str, state: str, question: Question | None) -> None:
+        upstream = self._upstreams[who]
+        if question is not None:
+            upstream.on(question.name, question.rdtype, scripted.SILENT)
+        elif state == "is silent":
+            upstream.silent = True
+        elif state == "is gone":
+            await upstream.refuse()
+        elif state == "hangs up":
+            await upstream.hang_up()
+        elif state == "leads back to us":
+            await upstream.refuse()
+            self._mirrors[who] = await Mirror.open((upstream.host, upstream.port), self._server)
+        elif upstream.silent:
+            upstream.silent = False
+        else:
+            await upstream.reopen()
+        await self._settle()
+
+    def _server(self) -> tuple[str, int]:
+        assert self._node is not None
+        return self._node.host, self._node.port
+
+    async def _was_asked(self, claim: WasAsked) -> None:
+        upstream, question = self._upstreams[claim.who], claim.question
+
+        def times() -> int:
+            return upstream.count(question.name, question.rdtype, claim.proto)
+
+        async with asyncio.timeout(5):
+            while times() < claim.times:
+                await upstream.seen(len(upstream.asked) + 1)
+        await self._settle()
+        assert times() == claim.times, f"it was asked {times()} times"
+
+    async def _asks(self, asks: Asks) -> None:
+        host, port = self._server()
+        asker = self._askers.get(asks.who)
+        if asker is not None and not asker.waiting:
+            await asker.socket.close()
+            asker = None
+        if asker is None:
+            kind: type[Udp] | type[Tcp] = Tcp if "over TCP" in asks.options else Udp
+            asker = self._askers[asks.who] = _Asker(await kind.open(host, port))
+        asker.send(_query(asks))
+        await self._settle()
+
+    async def _gets(self, asker: _Asker, message: Message) -> None:
+        assert asker.waiting, "it has asked nothing that is not answered"
+        wire = await asker.socket.receive()
+        asked = next((asked for asked in asker.waiting if asked[:2] == wire[:2]), None)
+        assert asked is not None, f"an answer with an ID that nobody asked with: {wire.hex()}"
+        asker.waiting.remove(asked)
+        _compare(wire, asked, message)
+
+    async def _hears_nothing(self, asker: _Asker) -> None:
+        await self._settle()
+        assert isinstance(asker.socket, Udp), "only a client that asks over UDP can hear nothing"
+        assert not asker.socket.pending(), "an answer has come"
+
+
+def _reply(message: Message) -> scripted.Reply:
+    return scripted.Reply(
+        records=message.answer,
+        authority=message.authority,
+        additional=message.additional,
+        rcode=message.rcode,
+        aa="aa" in message.words,
+        ad="ad" in message.words,
+        truncate="truncated" in message.words,
+        edns_size=0 if "no edns" in message.words else 1232,
+    )
+
+
+def _query(asks: Asks) -> bytes:
+    options = asks.options
+    message = query(
+        asks.question.name,
+        asks.question.rdtype,
+        rdclass=asks.question.rdclass,
+        edns="EDNS" in options,
+        do="DO" in options,
+        cd="CD" in options,
+        ad="AD" in options,
+        rd="no RD" not in options,
+        size=asks.edns_size,
+    )
+    wire = bytearray(message.to_wire())
+    wire[2] |= asks.opcode << 3
+    return bytes(wire)
+
+
+def _compare(wire: bytes, asked: bytes, wanted: Message) -> None:
+    """Assert that `wire` answers `asked`, letter for letter, with what is wanted and nothing more."""
+    question = dns.message.from_wire(asked, question_only=True)
+    answer = parse_answer(wire, to=asked)
+    if answer.question:
+        end = 12 + len(question.question[0].name.to_wire() or b"") + 4
+        assert wire[12:end] == asked[12:end], f"letter case: {answer.question[0]}, asked {question.question[0]}"
+    errors = [int(option.code) for option in answer.options if isinstance(option, dns.edns.EDEOption)]
+    flags = {word for word in ("aa", "ad", "cd", "tc") if answer.flags & dns.flags.from_text(word.upper())}
+    assert answer.flags & dns.flags.RA, "RA is not set"
+    assert (answer.flags ^ question.flags) & dns.flags.RD == 0, "RD is not the query's"
+    edns = dns.message.from_wire(asked).edns >= 0
+    assert (answer.edns >= 0) == edns, f"an OPT record: {answer.edns >= 0}, in the query: {edns}"
+    said = Message(
+        dns.rcode.to_text(answer.rcode()),
+        frozenset(flags),
+        errors[0] if errors else None,
+        *(tuple(sorted(_lines(getattr(answer, section)))) for section in SECTIONS),
+    )
+    expected = Message(
+        wanted.rcode,
+        wanted.words & {"aa", "ad", "cd", "tc"},
+        wanted.error,
+        *(tuple(sorted(map(_lower_owner, getattr(wanted, section)))) for section in SECTIONS),
+    )
+    assert said == expected, f"got {_text(said)}\nnot {_text(expected)}"
+
+
+def _lines(section: list[dns.rrset.RRset]) -> list[str]:
+    return [_lower_owner(line) for rrset in section for line in rrset.to_text().splitlines()]
+
+
+def _lower_owner(line: str) -> str:
+    """Owners are compressed to the question's name, so they have the asker's letter case."""
+    name, rest = line.split(" ", 1)
+    return f"{name.lower()} {rest}"
+
+
+def _text(message: Message) -> str:
+    words = [message.rcode, *sorted(message.words)]
+    if message.error is not None:
+        words.append(f"error {message.error}")
+    records = [f"\n    {section} {line}" for section in SECTIONS for line in getattr(message, section)]
+    return ", ".join(words) + "".join(records)
