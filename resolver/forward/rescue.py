@@ -13,7 +13,7 @@ from resolver.forward.attempt import TRY_S, Ask, Attempt, Fail, Use, Wait
 from resolver.forward.exchange import Exchange
 from resolver.forward.upstream import Upstream
 from resolver.wire.answer import Refusal
-from resolver.wire.edns import EDE_NO_REACHABLE_AUTHORITY
+from resolver.wire.edns import EDE_NO_REACHABLE_AUTHORITY, EDE_NOT_READY
 from resolver.wire.header import SERVFAIL
 
 if TYPE_CHECKING:  # the forwarder starts rescues; only the type leads back
@@ -77,8 +77,7 @@ class Rescue:
                         refusal = None
                         break
                     case Fail(reason):
-                        text = f"no upstream answered in time; last: {reason}"
-                        refusal = Refusal(SERVFAIL, EDE_NO_REACHABLE_AUTHORITY, text, "forward")
+                        refusal = self._failure(reason)
                         break
         finally:
             for exchange in self._open:
@@ -86,6 +85,12 @@ class Rescue:
             for task in self._streams:
                 task.cancel()
             forwarder.finish(self._key, self._flight, packet, refusal)
+
+    def _failure(self, reason: str) -> Refusal:
+        if not self._forwarder.upstreams and not self._forwarder.fallback:
+            return Refusal(SERVFAIL, EDE_NOT_READY, "no upstream is known yet", "forward")
+        text = f"no upstream answered in time; last: {reason}"
+        return Refusal(SERVFAIL, EDE_NO_REACHABLE_AUTHORITY, text, "forward")
 
     def _ask(self, step: Ask[Upstream]) -> None:
         now_s = self._timers.now()
