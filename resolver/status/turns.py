@@ -1,14 +1,14 @@
 """How long the loop's longest turn was: resolver_loop_longest_turn_seconds.
 
-A timer that is late was held up by the turn before it. Ten looks a second cost nothing and see every turn that
-is long enough to hurt, though the shorter ones only by chance.
+A timer that is late was held up by the turn before it. Four looks a second cost next to nothing and
+see every turn that is long enough to hurt, though the shorter ones only by chance.
 """
 
 import asyncio
 
 from resolver.metrics import ProcessCounters
 
-EVERY_S = 0.1
+EVERY_S = 0.25
 
 
 class LoopTurns:
