@@ -150,6 +150,8 @@ class Pipeline:
         waiter: Waiter = tuple.__new__(Waiter, (listener, client, question, route, now_s))
         flights = self.flights
         if key in flights.by_key:
+            if entry is not None:
+                self._keep_in_hand(entry, flights.by_key[key], now_s)
             flights.join(waiter)
             return None
         forwarder = self.forwarder if self.forwarder is not None else self._forwarder(key[:-5])
@@ -160,11 +162,8 @@ class Pipeline:
             if entry is not None:
                 return self._stale_response(waiter, entry, now_s)
             return self.refuse(question, client, listener, route, _NO_SEAT, now_s)
-        if entry is not None and cache is not None:
-            flight.stale = entry
-            if cache.options.stale_verify_timeout_s is not None:
-                timeout_s = cache.options.stale_verify_timeout_s
-                self.timers.add(timeout_s, _StaleTimer(self, flight), now_s)
+        if entry is not None:
+            self._keep_in_hand(entry, flight, now_s)
         forwarder.ask(key, listener.max_bytes == STREAM_BYTES, flight, now_s)
         return None
 
@@ -268,14 +267,27 @@ class Pipeline:
     def _forwarder(self, name: bytes) -> Forwarder | None:
         return next((forwarder for forwarder in self.forwarders if forwarder.covers(name)), None)
 
-    def _refresh(self, question: Question, now_s: float) -> bool:
-        """Start a flight that nobody waits for; false if one is in the air already or none may start."""
+    def _keep_in_hand(self, entry: Entry, flight: Flight, now_s: float) -> None:
+        """Have the old answer ready for all who wait, should the flight come to nothing or too late."""
+        if flight.stale is not None or self.cache is None:
+            return
+        flight.stale = entry
+        timeout_s = self.cache.options.stale_verify_timeout_s
+        if timeout_s is not None:
+            self.timers.add(timeout_s, _StaleTimer(self, flight), now_s)
+
+    def _refresh(self, question: Question, now_s: float, stale: Entry | None = None) -> bool:
+        """Start a flight that nobody waits for; false if one is in the air already or none may start.
+
+        stale  What is already out of date: a failure does not displace it, and is not tried again at once.
+        """
         forwarder = self._forwarder(question.name)
         if forwarder is None or question.key in self.flights.by_key:
             return False
         flight = self.flights.start(question, [])
         if flight is None:
             return False
+        flight.stale = stale
         forwarder.ask(question.key, False, flight, now_s)
         return True
 
@@ -291,7 +303,7 @@ class Pipeline:
     ) -> bytes:
         """Answer with what is old, and ask for what is new unless that was tried a moment ago."""
         if now_s >= entry.life.recheck_s:
-            self._refresh(question, now_s)
+            self._refresh(question, now_s, entry)
         waiter = Waiter(listener, client, question, route, now_s)
         return self._stale_response(waiter, entry, now_s)
 
