@@ -74,23 +74,26 @@ class _Parser:
             raise self._wrong("a story begins with prose that says why it is told", "lines that begin with #")
         corefile: str | None = None
         steps: list[Step] = []
-        at_s = 0.0
+        at_s, slowly = 0.0, False
         for line in self._content():
             columns = line.columns()
+            if re.fullmatch(r"upstreams listen on port \d+", line.text):
+                continue  # the stage needs it before there is anything to parse
             if columns == ["Corefile:"]:
                 corefile = self._block()
                 continue
             if corefile is None:
                 raise self._wrong("the first thing is the configuration", "Corefile: and its lines")
-            if found := re.match(r"at (\d+(?:\.\d+)?)(ms|s|m|h)\s+", line.text):
-                at_s, before_s = float(found[1]) * UNITS_S[found[2]], at_s
+            if found := re.match(r"(at|by) (\d+(?:\.\d+)?)(ms|s|m|h)\s+", line.text):
+                at_s, before_s = float(found[2]) * UNITS_S[found[3]], at_s
+                slowly = found[1] == "by"
                 if at_s < before_s:
                     raise self._wrong(f"{at_s:g}s is before {before_s:g}s", "times that go on")
                 columns = line._replace(text=line.text[found.end() :]).columns()
             if len(columns) > 2:
                 raise self._wrong(f"{len(columns)} columns", "what happens and its object, two spaces apart")
             action = self._action(columns[0], columns[1] if len(columns) == 2 else "")
-            steps.append(Step(line.number, at_s, action))
+            steps.append(Step(line.number, at_s, slowly, action))
         if corefile is None or not steps:
             raise self._wrong("nothing happens", "Corefile: and steps")
         return Story(self._file, " ".join(why), corefile, tuple(steps))

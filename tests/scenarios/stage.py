@@ -1,7 +1,7 @@
 """Acts a story out: scripted upstreams and our whole daemon on real sockets, under a clock that stands still.
 
-Between two steps the clock moves only where the story says `at`. While a client waits it moves in small steps, so
-that retries and timeouts come in their order; otherwise it jumps. Nothing sleeps: what must come is waited for,
+Between two steps the clock moves only where the story says `at` or `by`. While a client waits, and for `by`, it moves
+in small steps, so that retries and timeouts come in their order; otherwise it jumps. Nothing sleeps: what must come is waited for,
 and what must not have come is looked for after `_TURNS` turns of the loop, more than any way through here takes.
 """
 
@@ -53,19 +53,21 @@ PATIENT_S = 10.0
 
 _TURNS = 40
 _PLACE = re.compile(r"<(?P<name>\w+)(?P<part>\.host)?>")
+_PORT = re.compile(r"^upstreams listen on port (\d+)$", re.MULTILINE)
 _UPSTREAM = re.compile(r"\bupstream (\w+)")
 
 
-async def tell(text: str, file: str, port: int = 0) -> None:
-    """Act out the story `text` of `file`. Raises StoryError, or AssertionError with `file:line:` in front.
+async def tell(text: str, file: str) -> None:
+    """Act out the story `text` of `file`.
 
-    port  Of all upstreams; 0: one that is free.
+    Raises StoryError, AssertionError with `file:line:` in front, or PermissionError for a port that only root gets.
     """
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         names = sorted({*_UPSTREAM.findall(text), *(found["name"] for found in _PLACE.finditer(text))} - _OWN_WORDS)
         hosts = {name: loopback() for name in names}
-        port = port or free_port(next(iter(hosts.values()), loopback()))
+        named = _PORT.search(text)
+        port = int(named[1]) if named else free_port(next(iter(hosts.values()), loopback()))
 
         def place(found: re.Match[str]) -> str:
             name = found["name"]
@@ -128,7 +130,7 @@ class _Stage:
                 line = step.line
                 if self._node is None and not isinstance(step.action, Answers | Turns | Holds | File):
                     await self._start()
-                await self._pass_time(step.at_s - self._at_s)
+                await self._pass_time(step.at_s - self._at_s, step.slowly)
                 self._at_s = step.at_s
                 await self._take(step)
             for who, asker in self._askers.items():
@@ -160,14 +162,14 @@ class _Stage:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
-    async def _pass_time(self, seconds: float) -> None:
+    async def _pass_time(self, seconds: float, slowly: bool) -> None:
         if self._node is None:
             assert not seconds, "time passes once somebody asks"
             return
         patience_s = PATIENT_S
         while seconds > 1e-9:
             waits = any(asker.waiting for asker in self._askers.values()) and patience_s > 0
-            part_s = min(seconds, SLICE_S) if waits else seconds
+            part_s = min(seconds, SLICE_S) if waits or slowly else seconds
             self._clock.jump(part_s)
             await self._settle()
             seconds -= part_s
@@ -225,6 +227,7 @@ class _Stage:
             await upstream.hang_up()
         elif state == "leads back to us":
             await upstream.refuse()
+            await self._settle()
             self._mirrors[who] = await Mirror.open((upstream.host, upstream.port), self._server)
         elif upstream.silent:
             upstream.silent = False

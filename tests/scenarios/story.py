@@ -115,10 +115,11 @@ Action = Answers | Turns | Holds | WasAsked | Asks | AsksAgain | Gets | HearsNot
 
 
 class Step(NamedTuple):
-    """One action, when it is taken and where it is written."""
+    """One action, when it is taken and where it is written. `slowly`: time passes in small steps until then."""
 
     line: int
     at_s: float
+    slowly: bool
     action: Action
 
 
