@@ -34,12 +34,12 @@ class Streams:
         waiting  Questions that wait: none of them may go where there are more than its share already, so that
                  the first connection to answer does not get them all.
         """
-        stream = min(self._taking(now_s), key=_load, default=None)
-        if stream is not None and waiting:
-            in_flight = [len(each.pending) for each in self.opened if not (each.retired or each.closed)]
-            if len(stream.pending) > (waiting + sum(in_flight)) // len(in_flight):
-                return None
-        return stream
+        taking = self._taking(now_s)
+        if taking and waiting:
+            in_flight = [len(stream.pending) for stream in self.opened if not (stream.retired or stream.closed)]
+            share = (waiting + sum(in_flight)) // len(in_flight)
+            taking = [stream for stream in taking if len(stream.pending) <= share]
+        return min(taking, key=_load, default=None)
 
     def proven(self, now_s: float) -> Stream | None:
         """As `busy`, of those that have answered."""

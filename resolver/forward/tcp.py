@@ -162,15 +162,14 @@ class StreamPool:
                 question.again = True
                 self._place(question, now_s, on_new=True)
         # Nothing that waits is sent on the other connections now: the upstream may be closing them all.
-        self._connect_for_waiting(now_s)
+        while len(self.waiting) > len(self._connecting) and self._may_connect(now_s):
+            self._connect()
         if not self._connecting and not self.streams.opened:
             self._fail_waiting()
 
     def _gave_up(self, question: StreamQuestion) -> None:
         now_s = self.timers.now()
         late = [place for place in question.silent_places() if now_s - place.sent_s >= SUSPECT_AFTER_S]
-        if question.answer.done() and not question.answer.cancelled():
-            question.answer.exception()  # it failed in the same turn: asyncio would complain that nobody looked
         question.leave()
         self._suspect(late, now_s)
 
@@ -223,7 +222,7 @@ class StreamPool:
             self._fail(question, self._last_error)
 
     def _serve_waiting(self, now_s: float, stalled: bool = False) -> None:
-        """Send what waits; `stalled`: do not wait for connections that are being opened, and open no more."""
+        """Send what waits; `stalled`: do not wait for connections that are being opened."""
         if self.waiting:
             for stream in self.streams.idle(now_s)[: len(self.waiting)]:
                 self._send(next(iter(self.waiting)), stream, now_s)
@@ -232,12 +231,6 @@ class StreamPool:
             if busy is None:
                 break
             self._send(next(iter(self.waiting)), busy, now_s)
-        if not stalled:
-            self._connect_for_waiting(now_s)
-
-    def _connect_for_waiting(self, now_s: float) -> None:
-        while len(self.waiting) > len(self._connecting) and self._may_connect(now_s):
-            self._connect()
 
     def _fail_waiting(self) -> None:
         for question in list(self.waiting):

@@ -84,16 +84,17 @@ async def test_an_upstream_that_serves_two_connections_at_a_time(third: str) -> 
     async with server(two_only) as upstream, pool_to(upstream.host, upstream.port) as pool:
         began_s = time.monotonic()
         await asyncio.gather(*(pool.ask(name) for name in names(100)))
-        assert time.monotonic() - began_s < PROOF_S + 0.4
+        assert time.monotonic() - began_s < PROOF_S + 1
         connections = len(upstream.lines)
         assert connections <= learned.CONNECTIONS_MAX + 2
         for _ in range(5):
-            await asyncio.wait_for(asyncio.gather(*(pool.ask(name) for name in names(100))), 0.3)
+            await asyncio.wait_for(asyncio.gather(*(pool.ask(name) for name in names(100))), 1)
         assert len(upstream.lines) == connections
 
 
-async def test_a_new_connection_that_stalls_holds_up_nobody() -> None:
-    """The third connection's SYN is dropped; its question goes to one that works after 150 ms."""
+async def test_a_new_connection_that_stalls_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second connection's SYN is dropped; its question goes to one that works after 150 ms."""
+    monkeypatch.setattr(connect, "CONNECT_S", 60.0)
     with swallowing(loopback()) as (listening, fillers):
         listening.setblocking(False)
         loop = asyncio.get_running_loop()

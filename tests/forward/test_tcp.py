@@ -1,6 +1,8 @@
 """Upstreams over TCP: many questions in flight, on few connections, for as long as they are of use."""
 
 import asyncio
+import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -9,10 +11,10 @@ import pytest
 from resolver.errors import UpstreamBusy, UpstreamClosed
 from resolver.forward import learned, tcp
 from resolver.forward.tcp import SUSPECT_AFTER_S
-from tests.forward.streams import Line, Pool, answer_all, names, pool_to, say_nothing, server
+from tests.forward.streams import TIMEOUT_S, Line, Pool, answer_all, names, pool_to, say_nothing, server
 from tests.support import scripted, unbound
 from tests.support.addresses import loopback
-from tests.support.client import parse, records
+from tests.support.client import parse, query, records
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,45 @@ async def test_several_connections_share_the_questions(real: unbound.Unbound) ->
         for line, question in held:
             line.answer(question)
         await asyncio.gather(*asking)
+
+
+async def test_the_first_connection_to_answer_does_not_get_all_that_wait() -> None:
+    held: list[Line] = []
+
+    async def hold(line: Line) -> None:
+        if line.number == 0:
+            line.answer(await line.question())
+        while await line.question():
+            held.append(line)
+
+    async with server(hold) as upstream, pool_to(upstream.host, upstream.port) as pool:
+        asking = [pool.start(name) for name in names(81)]
+        await pool.until(lambda: len(held) == 80)
+        assert max(Counter(line.number for line in held).values()) <= 20
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+
+
+@pytest.mark.usefixtures("one_connection")
+async def test_an_id_that_is_taken_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = itertools.cycle([b"\0\1\0\1", b"\0\2\0\1", b"\0\3\0\2"])
+    monkeypatch.setattr(os, "urandom", lambda _size: next(drawn))
+    ids: list[bytes] = []
+
+    async def collect(line: Line) -> None:
+        questions = [await line.question() for _ in range(3)]
+        ids.extend(question[:2] for question in questions)
+        for question in questions:
+            line.answer(question)
+        await say_nothing(line)
+
+    async with server(collect) as upstream, pool_to(upstream.host, upstream.port) as pool:
+        asking = [
+            asyncio.create_task(pool.pool.ask(query(name, query_id=7).to_wire(), TIMEOUT_S)) for name in names(3)
+        ]
+        await asyncio.gather(*asking)
+        assert sorted(ids) == [b"\0\1", b"\0\2", b"\0\3"]
 
 
 async def test_the_source_address_is_ours_to_choose() -> None:
