@@ -160,13 +160,20 @@ class Parts:
         known: dict[Address, Upstream] = {}
         lists: dict[str, list[Upstream]] = {"upstreams": [], "fallback": []}
 
-        def take(which: str, addresses: list[Address]) -> None:
-            lists[which] = [self._upstream(address, options, forwarder, context, known) for address in addresses]
+        def swap() -> None:
             for dropped in forwarder.swap(lists["upstreams"], lists["fallback"]):
                 known.pop(next(address for address, upstream in known.items() if upstream is dropped))
                 self._retire(dropped)
+
+        def leave_out(looping: Upstream) -> None:
+            lists["upstreams"] = [upstream for upstream in lists["upstreams"] if upstream is not looping]
+            swap()
+
+        def take(which: str, addresses: list[Address]) -> None:
+            lists[which] = [self._upstream(address, options, forwarder, context, known) for address in addresses]
+            swap()
             if which == "upstreams" and loops is not None:
-                loops.check(forwarder)
+                loops.check(forwarder, leave_out)
 
         for which, targets in (("upstreams", options.targets), ("fallback", options.fallback)):
 

@@ -10,6 +10,7 @@ most. If that name comes in through one of our own listeners, the upstream is a 
 
 import asyncio
 import os
+from collections.abc import Callable
 
 from resolver import logs
 from resolver.clock import Timers
@@ -33,14 +34,16 @@ class LoopWatch:
 
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
-        self._sought: dict[bytes, tuple[Forwarder, Upstream]] = {}
-        self._looping: set[str] = set()
+        self._sought: dict[bytes, tuple[Upstream, Callable[[Upstream], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def check(self, forwarder: Forwarder) -> None:
-        """Check all upstreams of `forwarder` in the background; called at start and after each swap."""
+    def check(self, forwarder: Forwarder, leave_out: Callable[[Upstream], None]) -> None:
+        """Check all upstreams of `forwarder` in the background; called at start and after each swap.
+
+        leave_out  Called with an upstream that leads back to us; takes it out of the forwarder and closes it.
+        """
         for upstream in forwarder.upstreams:
-            task = asyncio.get_running_loop().create_task(self._check(forwarder, upstream))
+            task = asyncio.get_running_loop().create_task(self._check(forwarder, upstream, leave_out))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             logs.held(task, f"loop check of {upstream.label}")
@@ -50,14 +53,13 @@ class LoopWatch:
         found = self._sought.pop(name, None)
         if found is None:
             return False
-        forwarder, upstream = found
-        self._looping.add(upstream.label)
+        upstream, leave_out = found
         logs.error(
             f"upstream {upstream.label} leads back to this resolver; it is left out. If it is a local stub such as "
             "127.0.0.53, forward to the servers that it asks itself (/run/systemd/resolve/resolv.conf)",
             plugin="loop",
         )
-        forwarder.swap([kept for kept in forwarder.upstreams if kept is not upstream], forwarder.fallback)
+        leave_out(upstream)
         return True
 
     async def close(self) -> None:
@@ -67,13 +69,15 @@ class LoopWatch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _check(self, forwarder: Forwarder, upstream: Upstream) -> None:
+    async def _check(
+        self, forwarder: Forwarder, upstream: Upstream, leave_out: Callable[[Upstream], None]
+    ) -> None:
         zone = names.from_text(forwarder.options.from_zone.lower())
         label = os.urandom(8).hex().encode()
         name = bytes((len(label),)) + label + zone
         if len(name) > names.MAX_NAME_BYTES:
             return
-        self._sought[name] = forwarder, upstream
+        self._sought[name] = upstream, leave_out
         stream = upstream.tls or forwarder.options.force_tcp
         end_s = self._timers.now() + GIVE_UP_S
         try:
