@@ -1,8 +1,9 @@
 """Acts a story out: scripted upstreams and our whole daemon on real sockets, under a clock that stands still.
 
-Between two steps the clock moves only where the story says `at` or `by`. While a client waits, and for `by`, it moves
-in small steps, so that retries and timeouts come in their order; otherwise it jumps. Nothing sleeps: what must come is waited for,
-and what must not have come is looked for after `_TURNS` turns of the loop, more than any way through here takes.
+Between two steps the clock moves only where the story says `at` or `by`. While a client waits, and for `by`, it
+moves in small steps, so that retries and timeouts come in their order; otherwise it jumps. Nothing sleeps: what must
+come is waited for, and what must not have come is looked for after `_TURNS` turns of the loop, more than any way
+through here takes.
 """
 
 import asyncio
