@@ -77,8 +77,11 @@ def _asked(what: str) -> str:
     from resolver.settings import directives, flags
 
     if what == "version":
+        from importlib.util import find_spec
+
         kernel, machine = os.uname().sysname.lower(), os.uname().machine
-        return f"node-resolver-{VERSION}\n{kernel}/{machine}, python{sys.version.split()[0]}\n"
+        lane = "compiled" if find_spec("resolver.accept.lane") else "python"
+        return f"node-resolver-{VERSION}\n{kernel}/{machine}, python{sys.version.split()[0]}, {lane} lane\n"
     if what == "plugins":
         return "".join(f"dns.{word}\n" for word in sorted((*directives.WORDS, "import")))
     return flags.help_text()

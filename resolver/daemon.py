@@ -35,7 +35,6 @@ from resolver.settings.model import Settings
 from resolver.status.exposition import Exposition
 from resolver.status.health import Health, Prober, reachable
 from resolver.status.http import HttpServer
-from resolver.status.options import PrometheusOptions
 from resolver.status.pages import Pages
 from resolver.status.ready import Readiness
 from resolver.status.turns import LoopTurns
@@ -63,12 +62,15 @@ class Daemon:
         self.kept = Kept(self.timers, Ledger(settings.process.cache_memory_bytes), self.series, self.registry)
         self.readiness = Readiness()
         # On a node, where `-localip` is given, two generations of this process overlap.
-        self.listeners = Listeners(self.kept, shared=bool(settings.process.local_ips))
+        self.listeners = Listeners(
+            self.kept, shared=bool(settings.process.local_ips), lane=settings.process.lane
+        )
         self.stopped = asyncio.Event()
         self._loop = loop
         self._health = Health()
         self._prober = Prober(self._health, self.registry.health, self.timers)
-        self._pages = Pages(self._health, self.readiness, Exposition(self.registry, self.series), now)
+        self._exposition = Exposition(self.registry, self.series)
+        self._pages = Pages(self._health, self.readiness, self._exposition, now)
         self._http = HttpServer(self.timers)
         self._source = readings_of(self.kept, self.listeners)
         self._parts: Parts | None = None
@@ -90,6 +92,11 @@ class Daemon:
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
         self._turns.start()
         self._hold(self._reload_when_due(), "the reload watch")
+
+    async def prepare(self) -> None:
+        """Get what the first answer could do without: the library that scrapes need, if somebody may scrape."""
+        if self.settings.prometheus:
+            await self._exposition.prepare()
 
     async def reload(self) -> bool:
         """Load the settings anew and serve them; on any failure go on as before. Return whether it worked."""
@@ -165,18 +172,16 @@ class Daemon:
 
     def _http_routes(self, settings: Settings) -> Any:
         blocks = settings.blocks
-        prometheus = [block.prometheus for block in blocks if block.prometheus]
-        if settings.process.local_ips and settings.process.metrics_listen_address:
-            prometheus.append(PrometheusOptions(settings.process.metrics_listen_address))
         ready = [block.ready for block in blocks if block.ready]
         if ready:
             self.readiness.monitor = ready[0].monitor
-        return self._pages.routes([block.health for block in blocks if block.health], ready, prometheus)
+        return self._pages.routes([block.health for block in blocks if block.health], ready, settings.prometheus)
 
     def _describe(self, settings: Settings) -> None:
         """Say what is served: the log, the metrics that describe the configuration, the pidfile."""
         process = self.registry.process
         process.config_digest = settings.digest
+        self._exposition.runtime_metrics = any(options.runtime_metrics for options in settings.prometheus)
         self.registry.plugins = tuple(
             metrics.PluginEnabled(f"dns://{sockets.text(*listen)}", zone, "", name)
             for block in settings.blocks
@@ -274,10 +279,6 @@ async def _serve(settings: Settings) -> int:
     logs.install_exception_handler(loop)
     daemon = Daemon(settings)
     await daemon.start()
-    # What exists now lives as long as the process; collecting it again and again would only cost pauses.
-    gc.collect()
-    gc.freeze()
-    gc.disable()
 
     def on(signal_number: signal.Signals, begin: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         def handle() -> None:
@@ -289,6 +290,11 @@ async def _serve(settings: Settings) -> int:
     on(signal.SIGINT, lambda: daemon.stop(lame_duck=False))
     on(signal.SIGHUP, daemon.reload)
     on(signal.SIGUSR1, daemon.reload)
+    await daemon.prepare()
+    # What exists now lives as long as the process; collecting it again and again would only cost pauses.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     if not settings.process.quiet:
         logs.info(f"node-resolver {VERSION}, Python {sys.version.split()[0]}, {type(loop).__module__}")
     await daemon.stopped.wait()

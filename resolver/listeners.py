@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from resolver import logs
 from resolver.accept import sockets
+from resolver.accept.lanes import Lane, listener_class
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.tcp_listener import TcpListener
@@ -28,13 +29,17 @@ Pair = tuple[UdpListener, TcpListener]
 class Listeners:
     """All listeners of the process, by the place that they are bound to."""
 
-    def __init__(self, kept: Kept, *, shared: bool) -> None:
-        """`shared`: another generation of this process may hold the same places (a node's update)."""
+    def __init__(self, kept: Kept, *, shared: bool, lane: Lane = "auto") -> None:
+        """Bind nothing yet. Raises ResolverError for a lane that was not built.
+
+        shared  Another generation of this process may hold the same places (a node's update).
+        """
         self.udp: dict[Place, UdpListener] = {}
         self.tcp: dict[Place, TcpListener] = {}
         self._kept = kept
         self._shared = shared
         self._options = AcceptOptions()
+        self._lane = listener_class(lane)
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self, places: Iterable[Place], named: Iterable[Place]) -> dict[Place, Pair]:
@@ -122,7 +127,7 @@ class Listeners:
             )
         family = "2" if ":" in host else "1"
         kept = self._kept
-        udp = UdpListener(
+        udp = self._lane(
             udp_socket,
             ListenerLabels(label, "udp", family),
             self._options,

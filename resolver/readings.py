@@ -1,5 +1,8 @@
 """Numbers of our own that have no class: read from the parts when a scrape asks (`metrics.Source`)."""
 
+from collections import Counter
+
+from resolver.accept.lanes import lane_of
 from resolver.accept.listener import Listener
 from resolver.accept.tcp_listener import TcpListener
 from resolver.accept.udp import UdpListener
@@ -55,7 +58,9 @@ def _sockets(udp: list[UdpListener], tcp: list[TcpListener]) -> list[Reading]:
         "write_timeout": sum(one.closed_write for one in counters),
         "accept_error": sum(one.accept_errors for one in counters),
     }
+    lanes = {"compiled": 0, "python": 0} | Counter(lane_of(listener) for listener in udp)
     return [
+        *_labelled_gauge("resolver_lane_listeners", "UDP listeners by the lane that answers.", "lane", lanes),
         _gauge("resolver_packet_cache_entries", "Answers kept as bytes, ready to send.", renderings),
         _counter("resolver_udp_received_total", "Datagrams read.", sum(one.received for one in udp)),
         _counter(
@@ -84,6 +89,10 @@ def _gauge(name: str, text: str, value: float) -> Reading:
 
 def _counter(name: str, text: str, value: float) -> Reading:
     return Reading(name, text, "counter", (), value)
+
+
+def _labelled_gauge(name: str, text: str, label: str, values: dict[str, int]) -> list[Reading]:
+    return [Reading(name, text, "gauge", ((label, key),), value) for key, value in sorted(values.items())]
 
 
 def _labelled(name: str, text: str, label: str, values: dict[str, int]) -> list[Reading]:

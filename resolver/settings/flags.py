@@ -111,12 +111,6 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
-def _lane(word: str) -> str:
-    if word == "compiled":
-        raise ValueError("the compiled lane comes with a later release; write -lane=auto or leave it out")
-    return _one_of("auto", "python")(word)
-
-
 SERVING, TEMPLATE, NODE = "Serving", "Kubernetes template and ConfigMaps", "Node set-up (no effect yet)"
 
 FLAGS = (
@@ -127,7 +121,8 @@ FLAGS = (
     Flag("cache-memory", "cache_memory_bytes", "SIZE", _size,
          "of all caches together, like 64MiB (a quarter of the memory limit; 64MiB without one)", SERVING),
     Flag("log-format", "log_format", "text|json", _one_of("text", "json"), "form of log lines (text)", SERVING),
-    Flag("lane", "lane", "auto|python", _lane, "who answers from the packet cache (auto)", SERVING),
+    Flag("lane", "lane", "auto|python|compiled", _one_of("auto", "python", "compiled"),
+         "who answers from the packet cache (auto: compiled where it was built)", SERVING),
     Flag("pidfile", "pidfile", "FILE", _text, "write the process id there once we serve", SERVING),
     Flag("quiet", "quiet", "", _boolean, "log nothing of the start", SERVING),
     Flag("metrics-listen-address", "metrics_listen_address", "ADDR", _address,

@@ -88,7 +88,7 @@ class ProcessOptions:
     interface_name: str = "nodelocaldns"
     skip_teardown: bool = False
     cache_memory_bytes: int = 64 * 1024 * 1024  # of all caches together; flag, else a quarter of the cgroup's limit
-    lane: Literal["auto", "python"] = "auto"
+    lane: Literal["auto", "python", "compiled"] = "auto"
     log_format: Literal["text", "json"] = "text"
 
 
@@ -102,3 +102,11 @@ class Settings:
     digest: str = ""  # sha512 in hex of the effective text, templates filled and imports in place
     watched_paths: tuple[str, ...] = ()  # Corefile, imports, template, ConfigMap directories
     warnings: tuple[str, ...] = ()  # one line each, to be logged once at start and at each reload
+
+    @property
+    def prometheus(self) -> tuple[PrometheusOptions, ...]:
+        """Where metrics are to be had: the directives of all blocks, and on a node what node-cache's flag says."""
+        directives = tuple(block.prometheus for block in self.blocks if block.prometheus)
+        if self.process.local_ips and self.process.metrics_listen_address:
+            return (*directives, PrometheusOptions(self.process.metrics_listen_address))
+        return directives

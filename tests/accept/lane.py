@@ -1,8 +1,7 @@
 """A lane on a bench: one UDP listener, its packet cache and a client, all in this thread.
 
 The loopback device delivers a datagram before `sendto` returns, so `drain` is called by hand: no loop, no waiting,
-and a clock that only the test moves. `LANES` is the list that tests are parametrised with; a compiled lane with the
-same contract joins it there.
+and a clock that only the test moves. `LANES` is the list that tests are parametrised with: two lanes, one contract.
 """
 
 import socket
@@ -14,6 +13,7 @@ import dns.message
 import dns.rrset
 import pytest
 
+from resolver.accept.compiled import CompiledUdpListener
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.udp import UdpListener
@@ -23,8 +23,11 @@ from resolver.report.series import ListenerLabels, Series, SeriesTable
 from resolver.wire.ttls import scan
 from tests.support.addresses import loopback
 
-LANES: list[Any] = [pytest.param((UdpListener, PacketCache), id="python")]
-"""Listener class and packet cache class."""
+LANES: list[Any] = [
+    pytest.param((UdpListener, PacketCache), id="python"),
+    pytest.param((CompiledUdpListener, PacketCache), id="compiled"),
+]
+"""Listener class and packet cache class. The compiled lane must be built: `make test` does, with a C compiler."""
 
 Lane = tuple[type[UdpListener], type[PacketCache]]
 

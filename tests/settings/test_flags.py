@@ -70,6 +70,7 @@ GOOD: list[tuple[list[str], dict[str, Any]]] = [
     (["-log-format", "json"], {"log_format": "json"}),
     (["-lane", "python"], {"lane": "python"}),
     (["-lane=auto"], {}),
+    (["-lane", "compiled"], {"lane": "compiled"}),
     # the arguments of the DaemonSet of node-local-dns
     (
         ["-localip", "169.254.20.10,10.96.0.10", "-conf", "/etc/Corefile", "-upstreamsvc", "kube-dns-upstream",
@@ -122,8 +123,7 @@ BAD = [
     (["-cache-memory", "lots"], "is not a size"),
     (["-cache-memory", "1000"], "too little for a cache, at least 1MiB"),
     (["-log-format", "xml"], "is not one of text, json"),
-    (["-lane", "compiled"], "the compiled lane comes with a later release"),
-    (["-lane", "fast"], "is not one of auto, python"),
+    (["-lane", "fast"], "is not one of auto, python, compiled"),
     (["-setupinterface"], "-setupinterface needs the addresses"),
     (["-setupiptables=true"], "-setupiptables needs the addresses"),
 ]  # fmt: skip

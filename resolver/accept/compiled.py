@@ -1,0 +1,51 @@
+"""The UDP listener on the compiled lane; where that was not built, importing this fails and `accept.udp` serves."""
+
+import socket
+from typing import Any
+
+from resolver.accept.lane import Lane
+from resolver.accept.options import AcceptOptions
+from resolver.accept.packets import PacketCache
+from resolver.accept.udp import UdpListener
+from resolver.clock import Now
+from resolver.report.series import ListenerLabels, SeriesTable
+
+
+class CompiledUdpListener(UdpListener):
+    """One UDP socket. `client` is raw: (address bytes, socket address, control message)."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        labels: ListenerLabels,
+        options: AcceptOptions,
+        series: SeriesTable,
+        packets: PacketCache,
+        now: Now,
+    ) -> None:
+        """Take over `sock`, bound and non-blocking. Nothing is read before `start`."""
+        super().__init__(sock, labels, options, series, packets, now)
+        self._lane = Lane(sock.fileno(), options.udp_batch, self._wildcard)
+
+    def drain(self) -> None:
+        """Answer up to one batch of queries; the loop calls this when the socket is readable."""
+        now_s = self._now()
+        received, lost = self._lane.drain(self, self._kept.table, now_s)
+        self.received += received
+        self.send_failures += lost
+        self._lane.settle(self._now() - now_s)
+
+    drain_wildcard = drain
+
+    def send(self, response: bytes, client: Any) -> None:
+        """Send one datagram; a full buffer or a vanished route loses it, as UDP may."""
+        if not self._lane.send(response, client):
+            self.send_failures += 1
+
+    def client_text(self, client: Any) -> str:
+        """Return the client for people: `10.0.0.7:41832` or `[fd00::7]:41832`."""
+        address, peer, _ = client
+        port = int.from_bytes(peer[2:4], "big")
+        if len(address) == 4:
+            return f"{socket.inet_ntop(socket.AF_INET, address)}:{port}"
+        return f"[{socket.inet_ntop(socket.AF_INET6, address)}]:{port}"

@@ -1,0 +1,395 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The compiled lane: `UdpListener.drain` in C, one system call to receive a batch and one to send it.
+
+It works on the same packet cache, renderings, lives and series as the Python lane (`accept.udp`), so both pass the
+same tests and a reload or a scrape cannot tell them apart. A query whose bytes are in the packet cache costs no
+Python call: look up, bring the TTLs to now in place, count, and let the kernel gather the ID and the body.
+
+Attributes of those objects are read at their slots' offsets, found once at import: a look-up by name costs 20 ns, and
+there are ten for each hit. Whatever is not exactly of the expected class goes the way of a miss.
+
+`client` of a miss is (address bytes, socket address, control message): raw, and text only where somebody asks.
+"""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.float cimport PyFloat_AsDouble, PyFloat_FromDouble
+from cpython.long cimport PyLong_AsLongLong, PyLong_FromLongLong
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from resolver.accept.packets import Rendering
+from resolver.cache.entry import Life
+from resolver.report.series import TIME_BUCKETS_S, Series
+
+cdef extern from "Python.h":
+    ctypedef struct PyMemberDef:
+        Py_ssize_t offset
+    ctypedef struct PyMemberDescrObject:
+        PyMemberDef *d_member
+    PyTypeObject *Py_TYPE(PyObject *)
+
+cdef extern from "structmember.h":
+    pass
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    struct sockaddr_storage:
+        pass
+    cmsghdr *CMSG_FIRSTHDR(msghdr *)
+    cmsghdr *CMSG_NXTHDR(msghdr *, cmsghdr *)
+    unsigned char *CMSG_DATA(cmsghdr *)
+    int recvmmsg(int, mmsghdr *, unsigned int, int, void *)
+    int sendmmsg(int, mmsghdr *, unsigned int, int)
+    Py_ssize_t sendmsg(int, msghdr *, int)
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+    int AF_INET
+    int AF_INET6
+
+cdef extern from "<netinet/in.h>" nogil:
+    int IPPROTO_IP
+    int IPPROTO_IPV6
+    int IP_PKTINFO
+    int IPV6_PKTINFO
+
+cdef enum:
+    QUERY_MAX_BYTES = 4096
+    CONTROL_BYTES = 64  # CMSG_SPACE of in6_pktinfo is 40
+    MAX_TTL_S = 0x7FFFFFFF
+
+cdef double FIRST_BUCKET_S = TIME_BUCKETS_S[0]
+
+
+cdef Py_ssize_t _offset(type owner, str name) except -1:
+    """Return where the slot `name` stands in instances of `owner`."""
+    descriptor = owner.__dict__[name]
+    return (<PyMemberDescrObject *> <PyObject *> descriptor).d_member.offset
+
+
+cdef PyTypeObject *RENDERING = <PyTypeObject *> <PyObject *> Rendering
+cdef PyTypeObject *LIFE = <PyTypeObject *> <PyObject *> Life
+cdef PyTypeObject *SERIES = <PyTypeObject *> <PyObject *> Series
+cdef Py_ssize_t R_BODY = _offset(Rendering, "body")
+cdef Py_ssize_t R_OFFSETS = _offset(Rendering, "ttl_offsets")
+cdef Py_ssize_t R_STORED = _offset(Rendering, "stored_s")
+cdef Py_ssize_t R_AGED = _offset(Rendering, "aged_s")
+cdef Py_ssize_t R_NEXT = _offset(Rendering, "next_s")
+cdef Py_ssize_t R_FLOOR = _offset(Rendering, "floor_s")
+cdef Py_ssize_t R_LIFE = _offset(Rendering, "life")
+cdef Py_ssize_t R_SERIES = _offset(Rendering, "series")
+cdef Py_ssize_t L_UNTIL = _offset(Life, "until_s")
+cdef Py_ssize_t L_USES = _offset(Life, "uses")
+cdef Py_ssize_t L_USED = _offset(Life, "used_s")
+cdef Py_ssize_t L_GAP = _offset(Life, "gap_s")
+cdef Py_ssize_t S_USES = _offset(Series, "uses")
+cdef Py_ssize_t S_ASKED = _offset(Series, "request_bytes")
+cdef Py_ssize_t S_ANSWERED = _offset(Series, "response_bytes")
+
+
+cdef inline PyObject *_slot(PyObject *owner, Py_ssize_t offset) noexcept:
+    """Return what stands in a slot, borrowed; NULL if nothing was ever put there."""
+    return (<PyObject **> ((<char *> owner) + offset))[0]
+
+
+cdef inline void _put(PyObject *owner, Py_ssize_t offset, object value):
+    cdef PyObject **place = <PyObject **> ((<char *> owner) + offset)
+    cdef PyObject *old = place[0]
+    Py_INCREF(value)
+    place[0] = <PyObject *> value
+    Py_XDECREF(old)
+
+
+cdef inline int _add(PyObject *owner, Py_ssize_t offset, long long number) except -1:
+    cdef PyObject *old = _slot(owner, offset)
+    if old == NULL:
+        raise AttributeError("a counter was never set")
+    _put(owner, offset, PyLong_FromLongLong(PyLong_AsLongLong(<object> old) + number))
+    return 0
+
+
+cdef inline double _number(PyObject *owner, Py_ssize_t offset) except? -1.0:
+    cdef PyObject *value = _slot(owner, offset)
+    if value == NULL:
+        raise AttributeError("a time was never set")
+    return PyFloat_AsDouble(<object> value)
+
+
+cdef int _age(PyObject *rendering, PyObject *life, double now_s) except -1:
+    """Bring the TTLs of a rendering to `now_s`: `PacketCache.age` in C."""
+    cdef bytearray body = <bytearray> _slot(rendering, R_BODY)
+    cdef tuple offsets = <tuple> _slot(rendering, R_OFFSETS)
+    cdef uint8_t *data = <uint8_t *> PyByteArray_AS_STRING(body)
+    cdef Py_ssize_t size = PyByteArray_GET_SIZE(body)
+    cdef double stored_s = _number(rendering, R_STORED)
+    cdef long long elapsed_s = <long long> (now_s - stored_s)
+    cdef long long passed_s = elapsed_s - PyLong_AsLongLong(<object> _slot(rendering, R_AGED))
+    cdef long long floor_s = PyLong_AsLongLong(<object> _slot(rendering, R_FLOOR))
+    cdef long long ttl_s
+    cdef Py_ssize_t at
+    for offset in offsets:
+        at = <Py_ssize_t> offset - 2
+        if at < 0 or at + 4 > size:
+            raise IndexError("a TTL outside its answer")
+        ttl_s = (<long long> data[at] << 24) | (data[at + 1] << 16) | (data[at + 2] << 8) | data[at + 3]
+        if ttl_s > MAX_TTL_S:
+            ttl_s = 0
+        ttl_s -= passed_s
+        if ttl_s < floor_s:
+            ttl_s = floor_s
+        data[at] = <uint8_t> (ttl_s >> 24)
+        data[at + 1] = <uint8_t> (ttl_s >> 16)
+        data[at + 2] = <uint8_t> (ttl_s >> 8)
+        data[at + 3] = <uint8_t> ttl_s
+    _put(rendering, R_AGED, PyLong_FromLongLong(elapsed_s))
+    _put(rendering, R_NEXT, PyFloat_FromDouble(stored_s + elapsed_s + 1))
+    if now_s - _number(life, L_USED) > _number(life, L_GAP):
+        _put(life, L_USES, 0)
+    _put(life, L_USED, PyFloat_FromDouble(now_s))
+    return 0
+
+
+cdef class Lane:
+    """The batch loop of one UDP socket; holds its buffers, not the socket."""
+
+    cdef int fd
+    cdef unsigned int batch
+    cdef bint wildcard
+    cdef uint8_t *queries
+    cdef uint8_t *control
+    cdef sockaddr_storage *peers
+    cdef iovec *in_parts
+    cdef iovec *out_parts
+    cdef mmsghdr *received
+    cdef mmsghdr *answers
+    cdef list held
+    cdef list hits
+
+    def __cinit__(self, int fd, unsigned int batch, bint wildcard):
+        self.fd = fd
+        self.batch = batch
+        self.wildcard = wildcard
+        self.held = []
+        self.hits = []
+        self.queries = <uint8_t *> PyMem_Calloc(batch, QUERY_MAX_BYTES)
+        self.control = <uint8_t *> PyMem_Calloc(batch, CONTROL_BYTES)
+        self.peers = <sockaddr_storage *> PyMem_Calloc(batch, sizeof(sockaddr_storage))
+        self.in_parts = <iovec *> PyMem_Calloc(batch, sizeof(iovec))
+        self.out_parts = <iovec *> PyMem_Calloc(2 * batch, sizeof(iovec))
+        self.received = <mmsghdr *> PyMem_Calloc(batch, sizeof(mmsghdr))
+        self.answers = <mmsghdr *> PyMem_Calloc(batch, sizeof(mmsghdr))
+        if (
+            self.queries == NULL or self.control == NULL or self.peers == NULL or self.in_parts == NULL
+            or self.out_parts == NULL or self.received == NULL or self.answers == NULL
+        ):
+            raise MemoryError
+        cdef unsigned int i
+        for i in range(batch):
+            self.in_parts[i].iov_base = self.queries + i * QUERY_MAX_BYTES
+            self.in_parts[i].iov_len = QUERY_MAX_BYTES
+            self.received[i].msg_hdr.msg_name = &self.peers[i]
+            self.received[i].msg_hdr.msg_iov = &self.in_parts[i]
+            self.received[i].msg_hdr.msg_iovlen = 1
+
+    def __dealloc__(self):
+        PyMem_Free(self.queries)
+        PyMem_Free(self.control)
+        PyMem_Free(self.peers)
+        PyMem_Free(self.in_parts)
+        PyMem_Free(self.out_parts)
+        PyMem_Free(self.received)
+        PyMem_Free(self.answers)
+
+    def drain(self, listener, dict table, double now_s):
+        """Answer up to one batch of queries that came to `listener`; return (received, lost answers).
+
+        What `listener.answer` raises is a bug of ours: the others are answered first, then it goes on.
+        """
+        cdef int count, i
+        cdef unsigned int out = 0
+        cdef unsigned int length
+        cdef uint8_t *query
+        cdef bytes key
+        cdef PyObject *found
+        cdef object answer
+        cdef object raised = None
+        cdef Py_ssize_t lost
+        for i in range(<int> self.batch):
+            self.received[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
+            if self.wildcard:
+                self.received[i].msg_hdr.msg_control = self.control + i * CONTROL_BYTES
+                self.received[i].msg_hdr.msg_controllen = CONTROL_BYTES
+        count = recvmmsg(self.fd, self.received, self.batch, MSG_DONTWAIT, NULL)
+        if count < 0:
+            return 0, 0 if errno == EAGAIN or errno == EINTR else 1
+        for i in range(count):
+            length = self.received[i].msg_len
+            query = self.queries + i * QUERY_MAX_BYTES
+            if self.wildcard:
+                self._turn_around(&self.received[i].msg_hdr)
+            if length > 2:
+                key = PyBytes_FromStringAndSize(<char *> query + 2, length - 2)
+                found = PyDict_GetItemWithError(table, key)
+                if found != NULL and self._hit(found, query, length, now_s, i, out):
+                    out += 1
+                    continue
+            try:
+                answer = listener.answer(PyBytes_FromStringAndSize(<char *> query, length), self._client(i), now_s)
+            except BaseException as error:
+                raised = error
+                continue
+            if answer is not None:
+                self._queue(i, out, NULL, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer), answer)
+                out += 1
+        lost = self._send(out)
+        self.held.clear()
+        if raised is not None:
+            raise raised
+        return count, lost
+
+    def settle(self, double duration_s):
+        """Put the hits of the last batch into their true duration bucket if it was a slow one."""
+        if duration_s > FIRST_BUCKET_S:
+            for series in self.hits:
+                series.late(duration_s)
+        self.hits.clear()
+
+    def send(self, bytes response, tuple client):
+        """Send one datagram to the `client` of a miss; return whether the kernel took it."""
+        cdef bytes peer = client[1]
+        cdef bytes control = client[2]
+        cdef iovec part
+        cdef msghdr message
+        memset(&message, 0, sizeof(message))
+        part.iov_base = PyBytes_AS_STRING(response)
+        part.iov_len = PyBytes_GET_SIZE(response)
+        message.msg_name = PyBytes_AS_STRING(peer)
+        message.msg_namelen = <socklen_t> PyBytes_GET_SIZE(peer)
+        message.msg_iov = &part
+        message.msg_iovlen = 1
+        if PyBytes_GET_SIZE(control):
+            message.msg_control = PyBytes_AS_STRING(control)
+            message.msg_controllen = PyBytes_GET_SIZE(control)
+        return sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
+
+    cdef bint _hit(
+        self, PyObject *found, uint8_t *query, unsigned int length, double now_s, int i, unsigned int out
+    ) except -1:
+        """Queue a live rendering as answer to query `i`; false if it is none."""
+        cdef PyObject *life
+        cdef PyObject *series
+        cdef PyObject *body
+        cdef Py_ssize_t size
+        if Py_TYPE(found) != RENDERING:
+            return False
+        life = _slot(found, R_LIFE)
+        series = _slot(found, R_SERIES)
+        body = _slot(found, R_BODY)
+        if life == NULL or series == NULL or body == NULL or Py_TYPE(life) != LIFE or Py_TYPE(series) != SERIES:
+            return False
+        if not PyByteArray_CheckExact(<object> body) or now_s >= _number(life, L_UNTIL):
+            return False
+        if now_s >= _number(found, R_NEXT):
+            _age(found, life, now_s)
+        size = PyByteArray_GET_SIZE(<object> body)
+        _add(life, L_USES, 1)
+        _add(series, S_USES, 1)
+        _add(series, S_ASKED, length)
+        _add(series, S_ANSWERED, size + 2)
+        self.hits.append(<object> series)
+        self._queue(i, out, query, PyByteArray_AS_STRING(<object> body), size, <object> body)
+        return True
+
+    cdef int _queue(
+        self, int i, unsigned int out, uint8_t *query_id, char *data, Py_ssize_t size, object keep_alive
+    ) except -1:
+        """Put one answer into the batch: the query's ID in front of `data` if given. `data` lives until `_send`."""
+        cdef iovec *parts = &self.out_parts[2 * out]
+        cdef msghdr *message = &self.answers[out].msg_hdr
+        cdef msghdr *asked = &self.received[i].msg_hdr
+        cdef size_t used = 0
+        if query_id != NULL:
+            parts[0].iov_base = query_id
+            parts[0].iov_len = 2
+            used = 1
+        parts[used].iov_base = data
+        parts[used].iov_len = size
+        message.msg_iov = parts
+        message.msg_iovlen = used + 1
+        message.msg_name = asked.msg_name
+        message.msg_namelen = asked.msg_namelen
+        message.msg_control = asked.msg_control if self.wildcard else NULL
+        message.msg_controllen = asked.msg_controllen if self.wildcard else 0
+        self.held.append(keep_alive)
+        return 0
+
+    cdef Py_ssize_t _send(self, unsigned int out):
+        """Send the batch; return how many answers the kernel did not take. One that fails does not stop the others."""
+        cdef unsigned int done = 0
+        cdef Py_ssize_t lost = 0
+        cdef int sent
+        while done < out:
+            sent = sendmmsg(self.fd, self.answers + done, out - done, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent > 0:
+                done += <unsigned int> sent
+            elif errno != EINTR:
+                done += 1
+                lost += 1
+        return lost
+
+    cdef void _turn_around(self, msghdr *message) noexcept:
+        """Make the control message of a query that of its answer: leave from the address that was asked."""
+        cdef cmsghdr *part = CMSG_FIRSTHDR(message)
+        cdef uint8_t *data
+        if part == NULL:
+            message.msg_controllen = 0
+            return
+        data = CMSG_DATA(part)
+        if part.cmsg_level == IPPROTO_IP and part.cmsg_type == IP_PKTINFO:
+            # struct in_pktinfo: interface, local address, header's destination
+            memset(data, 0, 4)
+            memset(data + 8, 0, 4)
+        elif part.cmsg_level == IPPROTO_IPV6 and part.cmsg_type == IPV6_PKTINFO:
+            # struct in6_pktinfo: address, interface; only a link-local address needs its interface
+            if not (data[0] == 0xFE and data[1] & 0xC0 == 0x80):
+                memset(data + 16, 0, 4)
+        else:
+            message.msg_controllen = 0
+
+    cdef tuple _client(self, int i):
+        """Return the client of query `i` as the pipeline hands it back: address bytes, socket address, control."""
+        cdef msghdr *message = &self.received[i].msg_hdr
+        cdef char *peer = <char *> message.msg_name
+        cdef uint16_t family
+        memcpy(&family, peer, 2)
+        cdef bytes address
+        if family == AF_INET6:
+            address = PyBytes_FromStringAndSize(peer + 8, 16)
+        else:
+            address = PyBytes_FromStringAndSize(peer + 4, 4)
+        cdef bytes control = b""
+        if self.wildcard and message.msg_controllen:
+            control = PyBytes_FromStringAndSize(<char *> message.msg_control, message.msg_controllen)
+        return address, PyBytes_FromStringAndSize(peer, message.msg_namelen), control
