@@ -18,8 +18,8 @@ What callers may rely on:
 
 What is not here: which upstream to ask, and how often (`forward.attempt`).
 
-A little over 300 lines: what the pool decides is elsewhere already (`forward.streams`, `forward.learned`), and the
-rest is one object with one life.
+A little over 300 lines, because the rest is one object with one life: what it decides is in `forward.streams` and
+`forward.learned`, how it connects in `forward.connect`.
 """
 
 import asyncio

@@ -81,6 +81,10 @@ class Served:
             while not holds():  # noqa: ASYNC110 see above
                 await asyncio.sleep(TICK_S / 4)
 
+    async def ticks(self, count: int) -> None:
+        """Return when the timers have looked at their clock."""
+        await self.timers.sleep(count * TICK_S)
+
     async def settled(self) -> None:
         """Return when a question asked now, on a connection of its own, has been answered."""
         async with await self.connect() as client:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from resolver.accept.stream import Stream
-from resolver.clock import TICK_S
 from resolver.wire.framing import frame
 from tests.accept.serving import Served, is_closed, question, reset, response, serving
 
@@ -190,7 +189,7 @@ async def test_a_stream_out_of_step_is_closed_after_what_was_asked_in_step(strea
         await served.until(lambda: served.answers.waiting)
         client.send_raw(stream)
         client.writer.write_eof()
-        await asyncio.sleep(2 * TICK_S)
+        await served.ticks(2)
         served.answers.release()
         assert await client.receive() == response(1, b"later")
         with contextlib.suppress(ConnectionError):
@@ -266,7 +265,7 @@ async def test_drain_ends_at_its_deadline() -> None:
         await served.until(lambda: served.answers.asked)
 
         async def story() -> None:
-            await asyncio.sleep(2 * TICK_S)
+            await served.ticks(2)
             assert served.server.open_connections == 1
             served.clock.jump(5.0)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from resolver.accept.stream import Stream
 from resolver.accept.tcp import ACCEPT_PAUSE_S
-from resolver.clock import TICK_S
 from resolver.wire.framing import frame
 from tests.accept.serving import BIG_BYTES, OPTIONS, Served, is_closed, is_open, question, reset, response, serving
 from tests.support.addresses import loopback
@@ -23,7 +22,7 @@ async def test_pipelined_questions_are_bounded_and_none_is_lost() -> None:
         answered: set[bytes] = set()
         while len(answered) < 50:
             await served.until(lambda: len(served.answers.waiting) >= min(8, 50 - len(answered)))
-            await asyncio.sleep(TICK_S)
+            await served.ticks(1)
             assert len(served.answers.waiting) <= 8
             served.answers.release(3)
             for _ in range(min(3, 50 - len(answered))):
@@ -43,7 +42,7 @@ async def never_read(served: Served) -> tuple[socket.socket, Stream]:
     stream = served.answers.latest
     assert stream is not None
     await served.until(lambda: stream in served.server._desk.stalled)
-    await asyncio.sleep(3 * TICK_S)
+    await served.ticks(3)
     return sock, stream
 
 
@@ -113,7 +112,7 @@ async def test_a_half_closed_client_that_never_reads_is_closed_in_time() -> None
             sock.sendall(frame(question(asked, b"big")))
             asked += 1
             await served.until(lambda: len(served.answers.asked) == asked)  # noqa: B023 awaited within this turn
-            await asyncio.sleep(2 * TICK_S)
+            await served.ticks(2)
         assert served.answers.latest not in served.server._desk.stalled
         sock.shutdown(socket.SHUT_WR)
         await served.until(lambda: served.server._desk.closing)

@@ -1,8 +1,5 @@
 """TCP clients that are slow: idle time, and the time for one message."""
 
-import asyncio
-
-from resolver.clock import TICK_S
 from resolver.wire.framing import frame
 from tests.accept.serving import OPTIONS, is_closed, is_open, question, response, serving
 
@@ -32,7 +29,7 @@ async def test_waiting_for_our_answer_is_not_idling() -> None:
         client.send(question(1, b"later"))
         await served.until(lambda: served.answers.waiting)
         served.clock.jump(OPTIONS.tcp_idle_s * 2)
-        await asyncio.sleep(3 * TICK_S)
+        await served.ticks(3)
         served.answers.release()
         assert await client.receive() == response(1, b"later")
 
@@ -70,5 +67,5 @@ async def test_each_message_has_its_own_time() -> None:
             client.send_raw(stream[start : start + size])
             assert await client.receive() == response(number)
             served.clock.jump(OPTIONS.tcp_read_s * 0.9)
-            await asyncio.sleep(2 * TICK_S)
+            await served.ticks(2)
         assert served.server.counters.closed_read == 0

@@ -67,8 +67,8 @@ class Pool:
                 await asyncio.sleep(TICK_S / 4)
 
     async def ticks(self, count: int = 3) -> None:
-        """Let the timers look at their clock."""
-        await asyncio.sleep(count * TICK_S)
+        """Return when the timers have looked at their clock."""
+        await self.timers.sleep(count * TICK_S)
 
 
 @contextlib.asynccontextmanager
