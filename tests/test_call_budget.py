@@ -20,9 +20,9 @@ STORED_MAX = 10
 MISS_MAX = 24
 
 BACKGROUND = (
-    "Timers.", "Daemon.", "_Call.", "PacketCache.sweep", "Listener.sweep", "Listeners.sweep", "LoopTurns.", "_Round.",
-    "Prober.", "Health.",
-)  # fmt: skip
+    *("Timers.", "Daemon.", "_Call.", "PacketCache.sweep", "Listener.sweep", "Listeners.sweep"),
+    *("LoopTurns.", "_Round.", "Prober."),
+)
 """What ticks by its own clock and not for a question."""
 
 
