@@ -4,7 +4,7 @@ Eviction is FIFO with a second chance: an entry that was used since it came (or 
 back to the end of the queue once. Plain LRU would evict the hottest names first, because the packet cache
 answers for them and the store never sees those uses; they are counted in `Life.uses`.
 
-An OrderedDict and not a `cachetools.FIFOCache`: decision 0002 has the numbers.
+An OrderedDict and not a `cachetools.FIFOCache`: decision 0003 has the numbers.
 """
 
 from collections import OrderedDict

@@ -1,9 +1,11 @@
-"""A scrape: everything that is counted, as Prometheus's text format 0.0.4.
+"""A scrape: everything that is counted, as Prometheus's text format 0.0.4, written by prometheus_client.
 
 What callers may rely on:
 
-- No step of a scrape handles more than `SERIES_PER_SLICE` series or `SAMPLES_PER_SLICE` lines; between two
-  steps the loop has a turn. 3,400 samples in one go would hold it for 36 ms.
+- No step of a scrape handles more than `SERIES_PER_SLICE` series or `collector.SAMPLES_PER_SLICE` samples; between
+  two steps the loop has a turn. 3,400 samples in one go would hold it for 26 ms.
+- The library is imported in a thread, by `prepare` or else by the first scrape: neither the way to the first answer
+  nor a turn of the loop pays for it, and who is never scraped never imports it.
 - Whoever asks while a scrape is under way gets that one: many scrapers cost as much as one.
 - All numbers of one series are read at one moment, so a histogram always agrees with itself.
 """
@@ -24,8 +26,6 @@ from resolver.status.fold import (
     reading_families,
     upstream_families,
 )
-from resolver.status.process import ProcessReader
-from resolver.status.render import chunks
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,25 +34,34 @@ SERIES_PER_SLICE = 300
 
 
 class Exposition:
-    """The one scrape of this process. `revision` is the commit that it was built from, if that is known."""
+    """The one scrape of this process.
 
-    def __init__(
-        self, registry: Registry, series: SeriesTable, *, revision: str = "", runtime_metrics: bool = False
-    ) -> None:
+    runtime_metrics  Python's garbage collector as well; a reload may change it.
+    """
+
+    def __init__(self, registry: Registry, series: SeriesTable) -> None:
+        self.runtime_metrics = False
         self._registry = registry
         self._series = series
-        self._revision = revision
-        self._process = ProcessReader(runtime_metrics=runtime_metrics)
         self._running: asyncio.Task[bytes] | None = None
 
-    def steps(self) -> Iterator[str]:
-        """Yield the text of a scrape piece by piece, each one turn's worth of work; some pieces are empty."""
+    async def prepare(self) -> None:
+        """Import the library, so that the first scrape need not."""
+        await self._of_process()
+
+    def steps(self) -> Iterator[bytes]:
+        """Yield the text of a scrape piece by piece, each one turn's worth of work; some pieces are empty.
+
+        `process_*` and `python_*` are not in it.
+        """
+        from resolver.status.collector import chunks  # the library: see above
+
         fold = SeriesFold()
         every = list(self._series.by_key.values())
         for start in range(0, len(every), SERIES_PER_SLICE):
             for series in every[start : start + SERIES_PER_SLICE]:
                 fold.add(series)
-            yield ""
+            yield b""
         for family, samples in self._families(fold):
             yield from chunks(family, samples)
 
@@ -64,29 +73,27 @@ class Exposition:
         # Shielded: a scraper that hangs up must not end the scrape of another.
         return await asyncio.shield(self._running)
 
-    def close(self) -> None:
-        """Give open files back."""
-        self._process.close()
-
     async def _run(self) -> bytes:
         try:
-            pieces: list[bytes] = []
+            pieces = [await self._of_process()]
             for piece in self.steps():
-                if piece:
-                    pieces.append(piece.encode("utf-8", "replace"))
+                pieces.append(piece)
                 await asyncio.sleep(0)
             return b"".join(pieces)
         finally:
             self._running = None
 
+    async def _of_process(self) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(None, _of_process, self.runtime_metrics)
+
     def _families(self, fold: SeriesFold) -> Iterator[FamilyOf]:
         registry = self._registry
-        yield f.BUILD_INFO, {(VERSION, self._revision, f"python{platform.python_version()}"): 1}
+        # `revision` is there because CoreDNS has it; to Prometheus an empty label is no label.
+        yield f.BUILD_INFO, {(VERSION, "", f"python{platform.python_version()}"): 1}
         yield from fold.families()
         yield from cache_families(registry.caches.values(), fold.cache_hits)
         yield from upstream_families(registry.upstreams.values())
         yield from process_families(registry)
-        yield from self._process.families()
         log = logs.current()
         yield f.LOG_DROPPED, {(): log.dropped_lines}
         yield f.LOG_SUPPRESSED, {(channel,): count for channel, count in log.suppressed_lines().items()}
@@ -95,3 +102,9 @@ class Exposition:
         for source in registry.sources:
             readings.extend(source())
         yield from reading_families(readings)
+
+
+def _of_process(runtime_metrics: bool) -> bytes:
+    from resolver.status import collector  # the library: see above
+
+    return collector.of_process(runtime_metrics)

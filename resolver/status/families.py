@@ -2,7 +2,8 @@
 
 Names, labels, types and buckets of `coredns_*` are CoreDNS 1.14's: its code, where the README differs. The names
 that CoreDNS has given up are there too, derived from the new ones, because dashboards and alert rules in the
-field ask for either. Ours begin with `resolver_`; some come from other parts as `metrics.Reading`.
+field ask for either. Ours begin with `resolver_`; some come from other parts as `metrics.Reading`, `process_*` and
+`python_*` from prometheus_client.
 docs/metrics.md explains each, and a test keeps the two equal. Over 300 lines because it is a table.
 """
 
@@ -18,7 +19,10 @@ Samples = Mapping[tuple[str, ...], Value]
 
 
 class Family(NamedTuple):
-    """One metric: `# HELP`, `# TYPE` and the labels of its samples, in the order in which they are shown."""
+    """One metric: `# HELP`, `# TYPE` and the labels of its samples, in the order of their values.
+
+    The name of a counter ends in `_total`, which the library would add.
+    """
 
     name: str
     kind: Kind
@@ -272,26 +276,7 @@ LOG_SUPPRESSED = Family(
 LONGEST_TURN = Family(
     "resolver_loop_longest_turn_seconds",
     "gauge",
-    "The longest that the event loop was busy without a pause.",
-)
-
-PROCESS_CPU = Family("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.")
-PROCESS_RESIDENT = Family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
-PROCESS_VIRTUAL = Family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.")
-PROCESS_START = Family(
-    "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds."
-)
-PROCESS_FDS = Family("process_open_fds", "gauge", "Number of open file descriptors.")
-PROCESS_MAX_FDS = Family("process_max_fds", "gauge", "Maximum number of open file descriptors.")
-PYTHON_INFO = Family("python_info", "gauge", "Python platform information.", ("implementation", "version"))
-GC_COLLECTIONS = Family(
-    "python_gc_collections_total",
-    "counter",
-    "Number of times this generation was collected.",
-    ("generation",),
-)
-GC_COLLECTED = Family(
-    "python_gc_objects_collected_total", "counter", "Objects collected during gc.", ("generation",)
+    "The longest that the event loop was late for a timer.",
 )
 
 

@@ -5,13 +5,12 @@ Each generator yields a family and its samples; nothing here waits, reads a cloc
 about 3 us, and a busy node has thousands.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 from resolver.metrics import CacheCounters, Histogram, Reading, Registry, UpstreamCounters
 from resolver.report.series import RCODE_NAMES, SIZE_BUCKETS_BYTES, TIME_BUCKETS_S, TYPE_NAMES, Series
 from resolver.status import families as f
-from resolver.status.render import regroup
 
 Labels = tuple[str, ...]
 Counts = dict[Labels, int]
@@ -27,6 +26,16 @@ CACHE_PLUGIN = "cache"
 def rcode_name(rcode: int) -> str:
     """Return the label of an rcode; those without a name are their number, as in CoreDNS."""
     return RCODE_NAMES[rcode] if rcode < len(RCODE_NAMES) else str(rcode)
+
+
+def regroup(samples: Mapping[Labels, int], family: f.Family, to: f.Family) -> Counts:
+    """Return `samples` of `family` summed over the labels that `to` does not have."""
+    positions = [family.labels.index(label) for label in to.labels]
+    sums: Counts = {}
+    for values, value in samples.items():
+        key = tuple(values[position] for position in positions)
+        sums[key] = sums.get(key, 0) + value
+    return sums
 
 
 class SeriesFold:

@@ -1,18 +1,25 @@
 """A scrape: names, labels, values and form."""
 
+import asyncio
+import json
 import math
+import platform
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from resolver import VERSION
 from resolver.metrics import ConnCounts, PluginEnabled, Reading, Registry
 from resolver.report.series import ListenerLabels, SeriesTable
 from resolver.status import families as f
 from resolver.status.exposition import Exposition
+from tests.support import node
+from tests.support.addresses import free_port, loopback
 
 UDP = ListenerLabels("dns://10.0.0.10:53", "udp", "1")
 TCP = ListenerLabels("dns://10.0.0.10:53", "tcp", "2")
@@ -53,10 +60,9 @@ def busy() -> tuple[Registry, SeriesTable]:
 
 
 def scrape(registry: Registry, table: SeriesTable, *, runtime_metrics: bool = True) -> str:
-    exposition = Exposition(registry, table, revision="abc", runtime_metrics=runtime_metrics)
-    text = "".join(exposition.steps())
-    exposition.close()
-    return text
+    exposition = Exposition(registry, table)
+    exposition.runtime_metrics = runtime_metrics
+    return asyncio.run(exposition.text()).decode()
 
 
 def parsed(text: str) -> dict[str, Metric]:
@@ -64,7 +70,7 @@ def parsed(text: str) -> dict[str, Metric]:
 
 
 LINES = [
-    'coredns_build_info{version="0.1.0",revision="abc",goversion="python',
+    f'coredns_build_info{{version="{VERSION}",revision="",goversion="python{platform.python_version()}"}} 1',
     'coredns_dns_requests_total{server="dns://10.0.0.10:53",zone=".",view="",proto="udp",family="1",type="A"} 12',
     'coredns_dns_requests_total{server="dns://10.0.0.10:53",zone="cluster.local.",view="",proto="tcp",'
     'family="2",type="AAAA"} 1',
@@ -138,9 +144,31 @@ def text() -> str:
     return scrape(*busy())
 
 
+@pytest.fixture(scope="module")
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return values_of(text)
+
+
+def values_of(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample by its name and labels; `le` is a label like another, so its spelling counts."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for metric in text_string_to_metric_families(text)
+        for sample in metric.samples
+    }
+
+
 @pytest.mark.parametrize("line", LINES)
-def test_samples(text: str, line: str) -> None:
-    assert any(found == line or (line.endswith("python") and found.startswith(line)) for found in text.splitlines())
+def test_samples(samples: dict[tuple[str, frozenset[tuple[str, str]]], float], line: str) -> None:
+    ((labelled, value),) = values_of(line + "\n").items()
+    assert samples[labelled] == value
+
+
+def test_help_and_type_stand_once_in_front_of_each_family(text: str) -> None:
+    heads = [line.split(" ", 3)[1:3] for line in text.splitlines() if line.startswith("# ")]
+    names = [name for kind, name in heads if kind == "TYPE"]
+    assert heads == [[kind, name] for name in names for kind in ("HELP", "TYPE")]
+    assert len(set(names)) == len(names)
 
 
 def test_every_family_is_exported_with_its_own_type_and_labels(text: str) -> None:
@@ -150,7 +178,7 @@ def test_every_family_is_exported_with_its_own_type_and_labels(text: str) -> Non
         assert found[name].type == family.kind, family.name
         assert found[name].documentation
         for sample in found[name].samples:
-            assert tuple(label for label in sample.labels if label != "le") == family.labels
+            assert sample.labels.keys() - {"le"} == set(family.labels)
     assert len({family.name for family in f.ALL}) == len(f.ALL)
 
 
@@ -186,8 +214,61 @@ def test_promtool_accepts_it(text: str) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_no_client_library_is_imported_to_serve() -> None:
-    """docs/decisions/0002: it would cost 5 MiB and 28 ms on every node."""
-    program = "import sys, resolver.daemon; print(sorted({'prometheus_client', 'http.server'} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert run.stdout == "[]\n"
+DAEMON = """
+import asyncio, json, sys, threading
+from resolver.daemon import Daemon
+from resolver.settings.loading import load
+from resolver.settings.model import ProcessOptions
+
+threads = []
+
+def hear(event, arguments):
+    if event == "import" and arguments[0] == "prometheus_client":
+        threads.append(threading.current_thread() is threading.main_thread())
+
+sys.addaudithook(hear)
+
+async def main():
+    daemon = Daemon(load(ProcessOptions(conf=sys.argv[1])))
+    await daemon.start()
+    serving = list(threads)
+    await daemon.prepare()
+    prepared = list(threads)
+    await daemon._pages.metrics()
+    await daemon.stop(lame_duck=False)
+    json.dump([serving, prepared, threads], sys.stderr)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("scraped", [True, False], ids=["scraped", "never scraped"])
+def test_the_library_is_imported_after_serving_has_begun_and_outside_the_loop(
+    tmp_path: Path, scraped: bool
+) -> None:
+    """docs/decisions/0002. Who is not scraped does without it, until a scrape comes after all."""
+    host = loopback()
+    page = f"prometheus {host}:0" if scraped else ""
+    corefile = tmp_path / "Corefile"
+    corefile.write_text(f".:{free_port(host)} {{\n bind {host}\n forward . 127.0.0.1\n {page}\n}}\n")
+    run = subprocess.run(
+        [sys.executable, "-c", DAEMON, corefile], capture_output=True, text=True, timeout=60, check=False
+    )
+    serving, prepared, at_last = json.loads(run.stderr)
+    assert serving == []
+    assert prepared == ([False] if scraped else [])
+    assert at_last == [False], "once, and not in the main thread"
+
+
+PLAIN = ".:PORT {\n bind HOST\n prometheus HOST:0\n}\n"
+RUNTIME = "{} {{\n bind HOST\n prometheus HOST:0 {{\n runtime_metrics\n }}\n}}\n"
+
+
+@pytest.mark.parametrize("also", ["", "a" + PLAIN], ids=["its block", "one of two blocks"])
+async def test_runtime_metrics_of_any_block_count_and_a_reload_changes_them(also: str) -> None:
+    async with node.serving(PLAIN) as server:
+        assert b"python_gc_" not in (await server.daemon._pages.metrics()).body
+        assert await server.reload(also + RUNTIME.format(".:PORT"))
+        assert b"python_gc_" in (await server.daemon._pages.metrics()).body
+        assert await server.reload(PLAIN)
+        assert b"python_gc_" not in (await server.daemon._pages.metrics()).body

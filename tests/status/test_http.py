@@ -148,4 +148,3 @@ async def test_the_pages_of_the_process() -> None:
         assert status == 200
         assert b"coredns_build_info{" in body
         assert header("content-type") == "text/plain; version=0.0.4; charset=utf-8"
-        exposition.close()

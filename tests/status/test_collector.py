@@ -1,4 +1,4 @@
-"""Laws of folding and rendering: no count is lost, every label comes back."""
+"""Laws of folding and writing: no count is lost, every label comes back, a slice is as the whole."""
 
 import pytest
 from hypothesis import given
@@ -9,8 +9,8 @@ from resolver import metrics
 from resolver.metrics import Histogram, Registry
 from resolver.report.series import SIZE_BUCKETS_BYTES, TIME_BUCKETS_S, SeriesTable
 from resolver.status import families as f
-from resolver.status.fold import SeriesFold
-from resolver.status.render import chunks, number, regroup
+from resolver.status.collector import SAMPLES_PER_SLICE, buckets, chunks
+from resolver.status.fold import SeriesFold, regroup
 from tests.status.test_exposition import UDP
 
 
@@ -25,14 +25,28 @@ def test_late_counts_never_make_the_first_bucket_negative() -> None:
 
 def test_the_two_tables_of_buckets_are_one() -> None:
     assert metrics.TIME_BUCKETS_S == TIME_BUCKETS_S
-    assert [number(bound) for bound in SIZE_BUCKETS_BYTES[-2:]] == ["48000", "64000"]
-    assert [number(bound) for bound in metrics.SLIM_BUCKETS_S] == ["0.00025", "0.0025", "0.025", "0.25", "2.5"]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "spelled"),
+    [
+        (metrics.SLIM_BUCKETS_S, "0.00025 0.0025 0.025 0.25 2.5 +Inf"),
+        (SIZE_BUCKETS_BYTES, "0 100 200 300 400 511 1023 2047 4095 8291 16000 32000 48000 64000 +Inf"),
+        (
+            TIME_BUCKETS_S,
+            "0.00025 0.0005 0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 "
+            "1.024 2.048 4.096 8.192 +Inf",
+        ),
+    ],
+)
+def test_buckets_are_spelled_as_coredns_spells_them(bounds: tuple[float, ...], spelled: str) -> None:
+    assert [bound for bound, _ in buckets(Histogram(bounds))] == spelled.split()
 
 
 @given(st.dictionaries(st.text(max_size=20), st.integers(0, 2**70), max_size=8))
 def test_any_label_value_comes_back(samples: dict[str, int]) -> None:
     family = f.Family("resolver_any", "gauge", "Any.", ("label",))
-    text = "".join(chunks(family, {(label,): value for label, value in samples.items()}))
+    text = b"".join(chunks(family, {(label,): value for label, value in samples.items()})).decode()
     # The parser splits lines as str does; Prometheus does at new lines only.
     text = "".join(line + "\n" for line in text.split("\n") if len(line.splitlines()) == 1)
     for metric in text_string_to_metric_families(text):
@@ -46,11 +60,28 @@ def test_a_histogram_counts_what_it_observes(values: list[float]) -> None:
     for value in values:
         histogram.observe(value)
     family = f.Family("resolver_any", "histogram", "Any.")
-    (metric,) = text_string_to_metric_families("".join(chunks(family, {(): histogram})))
+    (metric,) = text_string_to_metric_families(b"".join(chunks(family, {(): histogram})).decode())
     for sample in metric.samples:
         if sample.name.endswith("_bucket"):
             bound = float(sample.labels["le"])
             assert sample.value == sum(value <= bound for value in values)
+
+
+@pytest.mark.parametrize("count", [0, 1, SAMPLES_PER_SLICE, SAMPLES_PER_SLICE + 1, 5 * SAMPLES_PER_SLICE])
+@pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
+def test_slices_are_one_family(kind: f.Kind, count: int) -> None:
+    family = f.Family("resolver_any_total" if kind == "counter" else "resolver_any", kind, "Any\n\\.", ("label",))
+    pieces = list(
+        chunks(family, {(str(n),): Histogram((0, 1)) if kind == "histogram" else n for n in range(count)})
+    )
+    text = b"".join(pieces).decode()
+    assert [line for line in text.splitlines() if line.startswith("#")] == (
+        [f"# HELP {family.name} Any\\n\\\\.", f"# TYPE {family.name} {kind}"] if count else []
+    )
+    lines = [sum(not line.startswith(b"#") for line in piece.splitlines()) for piece in pieces]
+    assert sum(lines) == count * (5 if kind == "histogram" else 1)
+    assert max(lines, default=0) <= SAMPLES_PER_SLICE
+    assert len([metric.name for metric in text_string_to_metric_families(text)]) == bool(count)
 
 
 def test_regroup_sums_what_it_drops() -> None:
