@@ -54,7 +54,7 @@ class Daemon:
         self, settings: Settings, now: Now = time.monotonic, registry: metrics.Registry = metrics.registry
     ) -> None:
         """Prepare to serve `settings`; a reload reads them again by the same flags."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self.settings = settings
         self.registry = registry
         self.timers = Timers(loop, now)
@@ -66,7 +66,6 @@ class Daemon:
             self.kept, shared=bool(settings.process.local_ips), lane=settings.process.lane
         )
         self.stopped = asyncio.Event()
-        self._loop = loop
         self._health = Health()
         self._prober = Prober(self._health, self.registry.health, self.timers)
         self._exposition = Exposition(self.registry, self.series)
@@ -171,11 +170,11 @@ class Daemon:
             self.timers.call_after(2 * DRAIN_S, lambda: self._hold(old.close(), "closing replaced parts"))
 
     def _http_routes(self, settings: Settings) -> Any:
-        blocks = settings.blocks
-        ready = [block.ready for block in blocks if block.ready]
+        ready = [block.ready for block in settings.blocks if block.ready]
         if ready:
             self.readiness.monitor = ready[0].monitor
-        return self._pages.routes([block.health for block in blocks if block.health], ready, settings.prometheus)
+        health = [block.health for block in settings.blocks if block.health]
+        return self._pages.routes(health, ready, settings.prometheus)
 
     def _describe(self, settings: Settings) -> None:
         """Say what is served: the log, the metrics that describe the configuration, the pidfile."""
