@@ -1,9 +1,9 @@
 """Acts a story out: scripted upstreams and our whole daemon on real sockets, under a clock that stands still.
 
 Between two steps the clock moves only where the story says `at` or `by`. While a client waits, and for `by`, it
-moves in small steps, so that retries and timeouts come in their order; otherwise it jumps. Nothing sleeps: what must
-come is waited for, and what must not have come is looked for after `_TURNS` turns of the loop, more than any way
-through here takes.
+moves in small steps, so that retries and timeouts come in their order; otherwise it jumps. Nothing sleeps: what
+must come is waited for, and what must not have come is looked for after `_TURNS` turns of the loop, more than any
+way through here takes.
 """
 
 import asyncio
@@ -48,7 +48,6 @@ from tests.support.client import Tcp, Udp, query
 from tests.support.client import parse as parse_answer
 from tests.support.jumping import StandingClock
 
-SLICE_S = 0.1
 PATIENT_S = 10.0
 """A client that waits this long has had every answer that there will be: the rest of the time may pass at once."""
 
@@ -58,8 +57,8 @@ _PORT = re.compile(r"^upstreams listen on port (\d+)$", re.MULTILINE)
 _UPSTREAM = re.compile(r"\bupstream (\w+)")
 
 
-async def tell(text: str, file: str) -> None:
-    """Act out the story `text` of `file`.
+async def tell(text: str, file: str, lane: str = "auto") -> None:
+    """Act out the story `text` of `file`, on this lane (`resolver.accept.lanes`).
 
     Raises StoryError, AssertionError with `file:line:` in front, or PermissionError for a port that only root gets.
     """
@@ -81,7 +80,7 @@ async def tell(text: str, file: str) -> None:
             name: await stack.enter_async_context(scripted.running(host=host, port=port))
             for name, host in hosts.items()
         }
-        stage = _Stage(story, upstreams, Path(folder), stack)
+        stage = _Stage(story, upstreams, Path(folder), stack, lane)
         try:
             await stage.act()
         finally:
@@ -109,12 +108,18 @@ class _Stage:
     """One performance of one story."""
 
     def __init__(
-        self, story: Story, upstreams: dict[str, scripted.Upstream], folder: Path, stack: AsyncExitStack
+        self,
+        story: Story,
+        upstreams: dict[str, scripted.Upstream],
+        folder: Path,
+        stack: AsyncExitStack,
+        lane: str,
     ) -> None:
         self._story = story
         self._upstreams = upstreams
         self._folder = folder
         self._stack = stack
+        self._lane = lane
         self._clock = StandingClock()
         self._node: node.Node | None = None
         self._askers: dict[str, _Asker] = {}
@@ -151,15 +156,14 @@ class _Stage:
         await self._settle()
 
     async def _start(self) -> None:
-        self._node = await self._stack.enter_async_context(node.serving(self._story.corefile, clock=self._clock))
+        serving = node.serving(self._story.corefile, clock=self._clock, lane=self._lane)
+        self._node = await self._stack.enter_async_context(serving)
         await self._settle()
 
     async def _settle(self) -> None:
         """Let a tick of the timers pass, and everything that follows from it."""
         if self._node is not None:
-            ticked = asyncio.Event()
-            self._node.daemon.timers.call_after(0.0, ticked.set)
-            await ticked.wait()
+            await self._node.settle()
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
@@ -167,14 +171,11 @@ class _Stage:
         if self._node is None:
             assert not seconds, "time passes once somebody asks"
             return
-        patience_s = PATIENT_S
-        while seconds > 1e-9:
-            waits = any(asker.waiting for asker in self._askers.values()) and patience_s > 0
-            part_s = min(seconds, SLICE_S) if waits or slowly else seconds
-            self._clock.jump(part_s)
-            await self._settle()
-            seconds -= part_s
-            patience_s -= part_s
+        slow_s = seconds if slowly else 0.0
+        if any(asker.waiting for asker in self._askers.values()):
+            slow_s = max(slow_s, min(seconds, PATIENT_S))
+        await self._node.go_on(slow_s)
+        await self._node.go_on(seconds - slow_s, seconds)
 
     async def _take(self, step: Step) -> None:
         match step.action:

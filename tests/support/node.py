@@ -8,6 +8,7 @@ The text is the inside of one server block for the root zone; `bind` is added. A
 block of its own (`.:PORT {`) is taken as a whole Corefile, with `HOST` and `PORT` filled in.
 """
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,8 @@ from tests.support.addresses import free_port, loopback
 from tests.support.client import Client
 from tests.support.jumping import JumpingClock
 
+_TURNS = 40
+
 
 class Node:
     """A daemon that serves, and how to reach it."""
@@ -32,6 +35,22 @@ class Node:
         self.port = port
         self.client = Client(host, port)
         self.corefile = corefile
+
+    async def settle(self) -> None:
+        """Let a tick of the timers pass, and everything that follows from it without more time."""
+        ticked = asyncio.Event()
+        self.daemon.timers.call_after(0.0, ticked.set)
+        await ticked.wait()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    async def go_on(self, seconds: float, step_s: float = 0.1) -> None:
+        """Let time pass in small steps, so that retries, checks and deadlines come in their order."""
+        while seconds > 1e-9:
+            part_s = min(seconds, step_s)
+            self.clock.jump(part_s)
+            await self.settle()
+            seconds -= part_s
 
     async def reload(self, text: str) -> bool:
         """Write a new Corefile, as `serving` takes it, and load it."""
