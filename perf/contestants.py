@@ -1,0 +1,272 @@
+"""Who is measured: how each server is found, configured and started with settings like everybody's.
+
+Like settings: one thread, one upstream, a cache with room for everything that a workload asks, no query log,
+expired answers served and popular ones refreshed early where a server knows how. Ours also has metrics, scraped
+while it is measured (`perf.servers.scraped`); so have node-cache and CoreDNS, with the same Corefile.
+
+A `Contestant` is a name and a function from a `Plan` to the command that serves in the foreground; the function
+writes what configuration it needs into the plan's folder.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin"
+PEERS = {  # name in tables: program, Debian package
+    "unbound": ("unbound", "unbound"),
+    "dnsmasq": ("dnsmasq", "dnsmasq-base"),
+    "kresd": ("kresd", "knot-resolver"),
+    "pdns": ("pdns_recursor", "pdns-recursor"),
+}
+LANES = ("compiled", "python")
+OURS = "ours"  # names of our own contestants begin with it
+FLOOR = "floor"
+VERSION_S = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One server to start: where it listens, whom it asks, how many names its cache must hold."""
+
+    folder: Path
+    host: str
+    port: int
+    metrics_port: int
+    upstream_host: str
+    upstream_port: int
+    entries: int
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One kind of server. `scraped`: it has Prometheus metrics at the plan's `metrics_port`."""
+
+    name: str
+    command: Callable[[Plan], list[str]]
+    version: tuple[str, ...] = ()
+    tcp: bool = True
+    scraped: bool = False
+    forwards: bool = True
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is node-resolver itself."""
+        return self.name.startswith(OURS)
+
+
+def find(program: str) -> str | None:
+    """Where `program` of a Debian package is; system programs are not in everybody's PATH."""
+    return shutil.which(program) or shutil.which(program, path=SEARCHED)
+
+
+def ours(lane: str) -> Contestant:
+    """Our own server, as `resolver -lane LANE` runs it."""
+
+    def command(plan: Plan) -> list[str]:
+        memory = f"{64 + plan.entries * 4 // 1024}MiB"  # 4 KiB for each name: room for stored answer and renderings
+        return [sys.executable, "-m", "resolver", "-conf", corefile(plan), "-lane", lane, "-cache-memory", memory]
+
+    return Contestant(
+        f"{OURS}, {lane}", command, (sys.executable, "-m", "resolver", "-version"), scraped=True
+    )
+
+
+def floor(program: Path) -> Contestant:
+    """The server that sends datagrams back; compiled from native/echo.c."""
+    return Contestant(
+        FLOOR, lambda plan: [str(program), plan.host, str(plan.port)], tcp=False, forwards=False
+    )
+
+
+def coredns_like(name: str, program: str) -> Contestant:
+    """A CoreDNS or node-cache binary, with our Corefile."""
+
+    def command(plan: Plan) -> list[str]:
+        flags = ["-conf", corefile(plan)]
+        if name == "node-cache":
+            flags += ["-localip", plan.host, "-setupinterface=false", "-setupiptables=false", "-skipteardown=true"]
+            flags += ["-basecorefile", str(plan.folder / "none"), "-health-port", "0"]
+            flags += ["-metrics-listen-address", f"{plan.host}:0"]
+        return [program, *flags]
+
+    return Contestant(name, command, (program, "-version"), scraped=True)
+
+
+def corefile(plan: Plan) -> str:
+    """Write the Corefile of ours, CoreDNS and node-cache; returns its path."""
+    path = plan.folder / "Corefile"
+    path.write_text(
+        f".:{plan.port} {{\n"
+        f"    bind {plan.host}\n"
+        f"    errors\n"
+        f"    prometheus {plan.host}:{plan.metrics_port}\n"
+        f"    cache 3600 {{\n"
+        f"        success {plan.entries}\n"
+        f"        denial {plan.entries}\n"
+        f"        prefetch 3 1m 10%\n"
+        f"        serve_stale 1h\n"
+        f"    }}\n"
+        f"    forward . {plan.upstream_host}:{plan.upstream_port}\n"
+        f"}}\n"
+    )
+    return str(path)
+
+
+def _unbound(program: str, plan: Plan) -> list[str]:
+    size_mib = max(16, plan.entries // 1000)  # half a KiB in each of two caches would do; this is plenty
+    (plan.folder / "unbound.conf").write_text(
+        f"""\
+server:
+    interface: {plan.host}@{plan.port}
+    access-control: 127.0.0.0/8 allow
+    do-daemonize: no
+    use-syslog: no
+    verbosity: 0
+    chroot: ""
+    username: ""
+    directory: "{plan.folder}"
+    pidfile: ""
+    num-threads: 1
+    module-config: "iterator"
+    do-not-query-localhost: no
+    msg-cache-size: {size_mib}m
+    rrset-cache-size: {2 * size_mib}m
+    infra-cache-numhosts: 1000
+    outgoing-range: 4096
+    num-queries-per-thread: 4096
+    incoming-num-tcp: 1100
+    so-rcvbuf: 4m
+    rrset-roundrobin: no
+    prefetch: yes
+    serve-expired: yes
+    serve-expired-ttl: 3600
+    local-zone: "example." nodefault
+remote-control:
+    control-enable: yes
+    control-interface: "{plan.folder}/control"
+    control-use-cert: no
+forward-zone:
+    name: "."
+    forward-addr: {plan.upstream_host}@{plan.upstream_port}
+"""
+    )
+    return [program, "-d", "-c", str(plan.folder / "unbound.conf")]
+
+
+def _dnsmasq(program: str, plan: Plan) -> list[str]:
+    return [
+        *(program, "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=", "--group="),
+        *(f"--listen-address={plan.host}", f"--port={plan.port}", "--bind-interfaces", "--no-hosts", "--no-resolv"),
+        f"--server={plan.upstream_host}#{plan.upstream_port}",
+        *(f"--cache-size={plan.entries}", "--dns-forward-max=4096", "--use-stale-cache=3600"),
+        "--log-facility=/dev/null",
+    ]
+
+
+def _kresd(program: str, plan: Plan) -> list[str]:
+    size_mib = max(64, plan.entries // 500)
+    (plan.folder / "kresd.conf").write_text(
+        f"""\
+log_level('crit')
+net.listen('{plan.host}', {plan.port}, {{ kind = 'dns' }})
+trust_anchors.remove('.')
+modules.unload('priming')
+modules.unload('ta_update')
+modules.unload('ta_signal_query')
+modules.unload('detect_time_skew')
+modules = {{ 'serve_stale < cache', predict = {{ window = 15, period = 0 }} }}
+cache.size = {size_mib} * MB
+policy.add(policy.all(policy.FORWARD({{'{plan.upstream_host}@{plan.upstream_port}'}})))
+"""
+    )
+    return [program, "-n", "-c", str(plan.folder / "kresd.conf"), str(plan.folder)]
+
+
+def _pdns(program: str, plan: Plan) -> list[str]:
+    options = {
+        "local-address": plan.host,
+        "local-port": plan.port,
+        "forward-zones-recurse": f".={plan.upstream_host}:{plan.upstream_port}",
+        "dont-query": "",
+        "allow-from": "127.0.0.0/8",
+        "threads": 1,
+        "pdns-distributes-queries": "no",
+        "dnssec": "off",
+        "max-cache-entries": 2 * plan.entries,
+        "max-packetcache-entries": 2 * plan.entries,
+        "max-mthreads": 4096,
+        "max-tcp-clients": 1100,
+        "max-tcp-per-client": 0,
+        "serve-stale-extensions": 120,
+        "refresh-on-ttl-perc": 10,
+        "security-poll-suffix": "",
+        "socket-dir": plan.folder,
+        "config-dir": plan.folder,
+        "daemon": "no",
+        "quiet": "yes",
+        "loglevel": 0,
+        "disable-syslog": "yes",
+        "write-pid": "no",
+    }
+    return [program, *(f"--{name}={value}" for name, value in options.items())]
+
+
+_COMMANDS: Mapping[str, Callable[[str, Plan], list[str]]] = {
+    "unbound": _unbound,
+    "dnsmasq": _dnsmasq,
+    "kresd": _kresd,
+    "pdns": _pdns,
+}
+_VERSIONS = {"unbound": "-V", "dnsmasq": "--version", "kresd": "--version", "pdns": "--version"}
+
+
+def peer(name: str, program: str) -> Contestant:
+    """A server of Debian's, by its name in `PEERS`."""
+
+    def command(plan: Plan) -> list[str]:
+        return _COMMANDS[name](program, plan)
+
+    return Contestant(name, command, (program, _VERSIONS[name]))
+
+
+def discover(
+    wanted: Sequence[str], *, node_cache: str | None, coredns: str | None
+) -> tuple[list[Contestant], dict[str, str]]:
+    """Return the peers that are there, and what is missing with what would bring it. Raises KeyError."""
+    found, missing = [], {}
+    for name in wanted:
+        program, package = PEERS[name]
+        path = find(program)
+        if path is None:
+            missing[name] = f"not installed (Debian: apt-get install {package})"
+        else:
+            found.append(peer(name, path))
+    for name, given in (("node-cache", node_cache), ("coredns", coredns)):
+        if given is None:
+            missing[name] = f"no binary given (--{name} PATH)"
+        elif shutil.which(given) is None:
+            missing[name] = f"--{name}: no such program"
+        else:
+            found.append(coredns_like(name, str(Path(shutil.which(given) or given).resolve())))
+    return found, missing
+
+
+def version(contestant: Contestant) -> str:
+    """The line in which a server says its version; empty when it does not."""
+    if not contestant.version:
+        return ""
+    try:
+        done = subprocess.run(
+            contestant.version, capture_output=True, text=True, timeout=VERSION_S, check=False, cwd=ROOT
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    printed = (done.stdout + done.stderr).splitlines()
+    return next((line.strip() for line in printed if any(letter.isdigit() for letter in line)), "")
+
+
+ROOT = Path(__file__).resolve().parents[1]
