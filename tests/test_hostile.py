@@ -14,8 +14,8 @@ from resolver.wire.ttls import scan
 from tests.support import mirror, mutants, node, process, scripted
 from tests.support.addresses import free_port, loopback
 from tests.support.client import Tcp, Udp, parse, query, records
+from tests.support.replies import Reply, reply_to
 from tests.support.scrape import fetch
-from tests.support.scripted import Reply
 
 PACKETS = 200_000
 WARM_UP = 60_000
@@ -220,7 +220,7 @@ async def asked(server: node.Node, name: str) -> int:
 
 def scripted_answer(wire: bytes, reply: Reply) -> bytes:
     """Return the bytes that `reply` gives for this query."""
-    (answer,) = scripted.reply_to(wire, reply, "udp")
+    (answer,) = reply_to(wire, reply, "udp")
     return answer
 
 

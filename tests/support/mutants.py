@@ -22,7 +22,7 @@ def queries() -> list[bytes]:
     for name, rdtype in (("web.example.", "A"), ("web.example.", "AAAA"), (".", "NS"), ("x." * 100, "TXT")):
         made.append(dns.message.make_query(name, rdtype))
         made.append(dns.message.make_query(name, rdtype, use_edns=0, want_dnssec=True))
-        cookie = dns.edns.GenericOption(10, b"12345678")
+        cookie = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
         made.append(dns.message.make_query(name, rdtype, use_edns=0, payload=4096, options=[cookie]))
     others = ("ANY", "AXFR", "IXFR", "DS", "PTR", "HINFO", "SVCB")
     made += [dns.message.make_query("3.2.0.192.in-addr.arpa.", rdtype) for rdtype in others]
