@@ -7,9 +7,9 @@ try:
 except ImportError:  # a build without isolation and without Cython: the Python lane serves
     lanes = []
 else:
-    lane = Extension(
-        "resolver.accept.lane", ["resolver/accept/lane.pyx"], optional=True, extra_compile_args=["-O3"]
-    )
-    lanes = cythonize([lane], language_level=3, quiet=True, build_dir="build/cython")
+    source = Extension("resolver.accept.lane", ["resolver/accept/lane.pyx"], extra_compile_args=["-O3"])
+    lanes = cythonize([source], language_level=3, quiet=True, build_dir="build/cython")
+    for lane in lanes:
+        lane.optional = True  # a compiler that is missing or fails is a warning; cythonize does not keep this
 
 setup(ext_modules=lanes)

@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 def test_not_one_report(tmp_path: Path) -> None:
     build(tmp_path)
-    command = [sys.executable, "-m", "pytest", *TESTS, "-k", "compiled or lanes", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *TESTS, "-k", "compiled or lanes", "-s", "-p", "no:faulthandler"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400, check=False
     )
