@@ -53,7 +53,7 @@ DETAIL_MAX_LINES = 60
 BATCH_BYTES = 64 * 1024
 SUMMARY_EVERY_S = 1.0
 PLACES_MAX = 256
-"""Places in the code whose traceback was printed; from the next one on, all are printed again."""
+"""Places in the code whose traceback was printed; of more, the quietest is forgotten and printed again."""
 
 T = TypeVar("T")
 
@@ -372,7 +372,9 @@ def install_exception_handler(loop: asyncio.AbstractEventLoop) -> None:
 
     Each place in the code prints its traceback once, then only a line; those are bounded as all errors are.
     """
-    places: set[tuple[str, int | None]] = set()
+    from cachetools import LRUCache  # here, because commands that only print have no loop and need not wait for it
+
+    places: LRUCache[tuple[str, int | None], bool] = LRUCache(PLACES_MAX)
 
     def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         metrics.registry.process.panics += 1
@@ -387,12 +389,8 @@ def install_exception_handler(loop: asyncio.AbstractEventLoop) -> None:
         place = (
             (type(raised).__name__, None) if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
         )
-        detail = ""
-        if place not in places:
-            if len(places) >= PLACES_MAX:
-                places.clear()
-            places.add(place)
-            detail = "".join(traceback.format_exception(raised))
+        detail = "" if places.get(place) else "".join(traceback.format_exception(raised))
+        places[place] = True
         error(f"{message}: {type(raised).__name__}: {raised}", detail=detail)
 
     loop.set_exception_handler(handle)

@@ -258,3 +258,20 @@ async def test_exceptions_are_logged_once_and_counted() -> None:
     assert text.count("Traceback (most recent call last)") == 1
     assert lines[-1] == "[ERROR] only words"
     assert all(line.startswith("[ERROR]") for line in lines)
+
+
+async def test_places_are_bounded_and_the_noisy_one_stays_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two of these exceptions were raised anywhere, so the name of their class is their place."""
+    monkeypatch.setattr(logs, "PLACES_MAX", 2)
+    loop = asyncio.get_running_loop()
+    with piped() as (log, pipe):
+        logs.install_exception_handler(loop)
+        for raised in (OSError, ValueError, OSError, KeyError, OSError, ValueError, OSError):
+            loop.call_exception_handler({"message": "broken", "exception": raised("here")})
+        assert log.flush()
+        entries = pipe.take().split("[ERROR] broken: ")[1:]
+    # A traceback that was never raised is one line of detail.
+    assert [(entry.split(":")[0], len(entry.splitlines()) > 1) for entry in entries] == [
+        ("OSError", True), ("ValueError", True), ("OSError", False), ("KeyError", True),
+        ("OSError", False), ("ValueError", True), ("OSError", False),
+    ]  # fmt: skip
