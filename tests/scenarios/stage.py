@@ -13,19 +13,10 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import dns.edns
-import dns.flags
-import dns.message
-import dns.name
-import dns.opcode
-import dns.rcode
-import dns.rdataclass
-import dns.rdatatype
-
 from tests.scenarios.language import parse
+from tests.scenarios.messages import compare, query_of, reply_of
 from tests.scenarios.mirror import Mirror
 from tests.scenarios.story import (
-    SECTIONS,
     Answers,
     Asks,
     AsksAgain,
@@ -44,8 +35,7 @@ from tests.scenarios.story import (
 )
 from tests.support import node, scripted
 from tests.support.addresses import free_port, loopback
-from tests.support.client import Tcp, Udp, query
-from tests.support.client import parse as parse_answer
+from tests.support.client import Tcp, Udp
 from tests.support.jumping import StandingClock
 
 PATIENT_S = 10.0
@@ -180,7 +170,7 @@ class _Stage:
     async def _take(self, step: Step) -> None:
         match step.action:
             case Answers(who, question, message):
-                self._said[who, question] = _reply(message)
+                self._said[who, question] = reply_of(message)
                 self._rule(who, question)
             case Holds(who, question, held):
                 if held:
@@ -262,7 +252,7 @@ class _Stage:
         if asker is None:
             kind: type[Udp] | type[Tcp] = Tcp if "over TCP" in asks.options else Udp
             asker = self._askers[asks.who] = _Asker(await kind.open(host, port))
-        asker.send(_query(asks))
+        asker.send(query_of(asks))
         await self._settle()
 
     async def _gets(self, asker: _Asker, message: Message) -> None:
@@ -271,86 +261,9 @@ class _Stage:
         asked = next((asked for asked in asker.waiting if asked[:2] == wire[:2]), None)
         assert asked is not None, f"an answer with an ID that nobody asked with: {wire.hex()}"
         asker.waiting.remove(asked)
-        _compare(wire, asked, message)
+        compare(wire, asked, message)
 
     async def _hears_nothing(self, asker: _Asker) -> None:
         await self._settle()
         assert isinstance(asker.socket, Udp), "only a client that asks over UDP can hear nothing"
         assert not asker.socket.pending(), "an answer has come"
-
-
-def _reply(message: Message) -> scripted.Reply:
-    return scripted.Reply(
-        records=message.answer,
-        authority=message.authority,
-        additional=message.additional,
-        rcode=message.rcode,
-        aa="aa" in message.words,
-        ad="ad" in message.words,
-        truncate="truncated" in message.words,
-        edns_size=0 if "no edns" in message.words else 1232,
-    )
-
-
-def _query(asks: Asks) -> bytes:
-    options = asks.options
-    message = query(
-        asks.question.name,
-        asks.question.rdtype,
-        rdclass=asks.question.rdclass,
-        edns="EDNS" in options,
-        do="DO" in options,
-        cd="CD" in options,
-        ad="AD" in options,
-        rd="no RD" not in options,
-        size=asks.edns_size,
-    )
-    wire = bytearray(message.to_wire())
-    wire[2] |= asks.opcode << 3
-    return bytes(wire)
-
-
-def _compare(wire: bytes, asked: bytes, wanted: Message) -> None:
-    """Assert that `wire` answers `asked`, letter for letter, with what is wanted and nothing more."""
-    question = dns.message.from_wire(asked, question_only=True)
-    answer = parse_answer(wire, to=asked)
-    if answer.question:
-        end = 12 + len(question.question[0].name.to_wire() or b"") + 4
-        assert wire[12:end] == asked[12:end], f"letter case: {answer.question[0]}, asked {question.question[0]}"
-    errors = [int(option.code) for option in answer.options if isinstance(option, dns.edns.EDEOption)]
-    flags = {word for word in ("aa", "ad", "cd", "tc") if answer.flags & dns.flags.from_text(word.upper())}
-    assert answer.flags & dns.flags.RA, "RA is not set"
-    assert (answer.flags ^ question.flags) & dns.flags.RD == 0, "RD is not the query's"
-    edns = dns.message.from_wire(asked).edns >= 0
-    assert (answer.edns >= 0) == edns, f"an OPT record: {answer.edns >= 0}, in the query: {edns}"
-    said = Message(
-        dns.rcode.to_text(answer.rcode()),
-        frozenset(flags),
-        errors[0] if errors else None,
-        *(tuple(sorted(_lines(getattr(answer, section)))) for section in SECTIONS),
-    )
-    expected = Message(
-        wanted.rcode,
-        wanted.words & {"aa", "ad", "cd", "tc"},
-        wanted.error,
-        *(tuple(sorted(map(_lower_owner, getattr(wanted, section)))) for section in SECTIONS),
-    )
-    assert said == expected, f"got {_text(said)}\nnot {_text(expected)}"
-
-
-def _lines(section: list[dns.rrset.RRset]) -> list[str]:
-    return [_lower_owner(line) for rrset in section for line in rrset.to_text().splitlines()]
-
-
-def _lower_owner(line: str) -> str:
-    """Owners are compressed to the question's name, so they have the asker's letter case."""
-    name, rest = line.split(" ", 1)
-    return f"{name.lower()} {rest}"
-
-
-def _text(message: Message) -> str:
-    words = [message.rcode, *sorted(message.words)]
-    if message.error is not None:
-        words.append(f"error {message.error}")
-    records = [f"\n    {section} {line}" for section in SECTIONS for line in getattr(message, section)]
-    return ", ".join(words) + "".join(records)
