@@ -266,6 +266,8 @@ def run(settings: Settings) -> int:
     """
     logs.start(log_format=settings.process.log_format, debug=any(block.debug for block in settings.blocks))
     runtime.raise_file_limit()
+    # Nothing that serving makes needs the collector, starting leaves 150 KiB to it, and one run takes 15 ms.
+    gc.disable()
     try:
         with asyncio.Runner(loop_factory=runtime.loop_factory()) as runner:
             return runner.run(_serve(settings))
@@ -290,10 +292,7 @@ async def _serve(settings: Settings) -> int:
     on(signal.SIGHUP, daemon.reload)
     on(signal.SIGUSR1, daemon.reload)
     await daemon.prepare()
-    # What exists now lives as long as the process; collecting it again and again would only cost pauses.
-    gc.collect()
-    gc.freeze()
-    gc.disable()
+    gc.freeze()  # for whoever turns the collector on to look for something: what exists now is to stay
     if not settings.process.quiet:
         logs.info(f"node-resolver {VERSION}, Python {sys.version.split()[0]}, {type(loop).__module__}")
     await daemon.stopped.wait()

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
+from pathlib import Path
 from types import FrameType, FunctionType
 
 import dns.edns
@@ -9,6 +12,7 @@ import pytest
 
 from resolver.errors import UpstreamError
 from tests.support import node, scripted
+from tests.support.addresses import free_port, loopback
 from tests.support.client import Tcp, Udp, query
 from tests.support.scripted import Reply
 
@@ -101,3 +105,35 @@ async def test_nothing_is_left_for_the_collector(kind: str, tcp: bool) -> None:
             gc.enable()
     # The test's own client and scripted upstream make cycles too; ours are recognised by their classes.
     assert not ours, (found, ours[:3])
+
+
+SERVE = """
+import asyncio, gc, os, signal, sys
+from resolver import daemon
+from resolver.settings.loading import load
+from resolver.settings.model import ProcessOptions
+
+settings = load(ProcessOptions(conf=sys.argv[1]))
+prepare = daemon.Daemon.prepare
+
+async def prepare_and_end(self):
+    await prepare(self)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+daemon.Daemon.prepare = prepare_and_end
+runs = []
+gc.callbacks.append(lambda phase, info: runs.append((phase, info)))
+code = daemon.run(settings)
+print(runs, code, file=sys.stderr)
+"""
+
+
+def test_the_collector_does_not_run_from_the_start_on(tmp_path: Path) -> None:
+    """One run takes 15 ms, and it would come when the listeners are open already."""
+    host = loopback()
+    corefile = tmp_path / "Corefile"
+    corefile.write_text(f".:{free_port(host)} {{\n bind {host}\n prometheus {host}:0\n}}\n")
+    run = subprocess.run(
+        [sys.executable, "-c", SERVE, corefile], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.stderr == "[] 0\n"
