@@ -45,8 +45,17 @@ class Closing(Protocol):
 class Parts:
     """All that one `Settings` value became. `routes` says, for each place, who answers there."""
 
-    def __init__(self, settings: Settings, kept: Kept, upstream_answered: Callable[[str], None]) -> None:
-        """Build everything. Raises ConfigError for what only a build can find (TLS files)."""
+    def __init__(
+        self,
+        settings: Settings,
+        kept: Kept,
+        interfaces: Mapping[str, tuple[str, ...]],
+        upstream_answered: Callable[[str], None],
+    ) -> None:
+        """Build everything. Raises ConfigError for what only a build can find (TLS files).
+
+        interfaces  As `interfaces_now` gave them: what is us where we listen on all addresses.
+        """
         self.settings = settings
         self.routes: dict[Place, list[Route]] = {}
         self.pipelines: list[Pipeline] = []
@@ -56,7 +65,7 @@ class Parts:
         self._forwarders: list[Forwarder] = []
         self._loops: list[LoopWatch] = []
         self._error_logs: list[ErrorLog] = []
-        self._own = own_addresses(settings, _interfaces())
+        self._own = own_addresses(settings, interfaces)
         self._identities = identities(settings.blocks)
         self._memories = remember(settings.blocks, self._identities, kept)
         for block in settings.blocks:
@@ -89,6 +98,11 @@ class Parts:
     def flights_in_the_air(self) -> int:
         """Return how many questions wait for upstream."""
         return sum(len(pipeline.flights.by_key) for pipeline in self.pipelines)
+
+    def owes(self, listener: object) -> bool:
+        """Tell whether a question that came by `listener` waits for its answer."""
+        flights = (flight for pipeline in self.pipelines for flight in pipeline.flights.by_key.values())
+        return any(waiter.listener is listener for flight in flights for waiter in flight.waiters)
 
     async def close(self) -> None:
         """End discoveries, checks and upstream sockets."""
@@ -226,7 +240,8 @@ class Parts:
         return bool(refuse_own((Target("address", host, port),), self._own)[1])
 
 
-def _interfaces() -> Mapping[str, tuple[str, ...]]:
+def interfaces_now() -> Mapping[str, tuple[str, ...]]:
+    """Return the addresses of this machine's interfaces. Asks the kernel, and so not for the loop."""
     try:
         return read_addresses()
     except OSError as error:

@@ -21,7 +21,7 @@ from typing import Any
 from resolver import VERSION, logs, metrics
 from resolver.accept import sockets
 from resolver.accept.packets import SWEEP_EVERY_S
-from resolver.build import Parts, Place, enabled_plugins
+from resolver.build import Parts, Place, enabled_plugins, interfaces_now
 from resolver.cache.ledger import Ledger
 from resolver.clock import Now, Timers
 from resolver.errors import ResolverError
@@ -73,6 +73,7 @@ class Daemon:
         self._http = HttpServer(self.timers)
         self._source = readings_of(self.kept, self.listeners)
         self._parts: Parts | None = None
+        self._replaced: set[Parts] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = LoopTurns(loop, self.registry.process)
         self._lame_duck: asyncio.Future[None] | None = None
@@ -149,7 +150,8 @@ class Daemon:
 
     async def _apply(self, settings: Settings) -> None:
         """Serve `settings`. Raises ResolverError before anything has changed."""
-        parts = Parts(settings, self.kept, self._upstream_answered)
+        interfaces = await self._loop.run_in_executor(None, interfaces_now)
+        parts = Parts(settings, self.kept, interfaces, self._upstream_answered)
         opened: Mapping[Place, Pair] = {}
         try:
             opened = await self.listeners.open(parts.routes, parts.named_places)
@@ -162,12 +164,15 @@ class Daemon:
         self.readiness.expect(f"forward {block.zones[0]}" for block in settings.blocks if block.forwards)
         old, self._parts = self._parts, parts
         parts.take_over()
-        self.listeners.use(parts.routes, opened, DRAIN_S)
+        self.listeners.use(parts.routes, opened, DRAIN_S, (old or parts).owes)
         self._prober.aim(reachable(host, port) for host, port in parts.routes)
         self._describe(settings)
         if old is not None:
             # Flights that began with the old parts end with them.
-            self.timers.call_after(2 * DRAIN_S, lambda: self._hold(old.close(), "closing replaced parts"))
+            self._replaced.add(old)
+            self.timers.call_after(
+                2 * DRAIN_S, lambda: self._hold(self._close_replaced(old), "closing replaced parts")
+            )
 
     def _http_routes(self, settings: Settings) -> Any:
         ready = [block.ready for block in settings.blocks if block.ready]
@@ -244,6 +249,10 @@ class Daemon:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _close_replaced(self, parts: Parts) -> None:
+        await parts.close()
+        self._replaced.discard(parts)
+
     async def _close(self) -> None:
         """Close whatever is open."""
         for task in self._tasks - {asyncio.current_task()}:
@@ -251,8 +260,9 @@ class Daemon:
         self._turns.close()
         self._prober.close()
         await self._http.close()
-        if self._parts is not None:
-            await self._parts.close()
+        for parts in (*self._replaced, self._parts):
+            if parts is not None:
+                await parts.close()
         await self.listeners.close()
         if self._source in self.registry.sources:
             self.registry.sources.remove(self._source)

@@ -7,7 +7,7 @@ What callers may rely on:
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from resolver import logs
 from resolver.accept import sockets
@@ -25,6 +25,9 @@ from resolver.system.holder import holder
 
 Pair = tuple[UdpListener, TcpListener]
 
+OWED_EVERY_S = 0.05
+"""How often a listener that is left looks whether the last client has its answer."""
+
 
 class Listeners:
     """All listeners of the process, by the place that they are bound to."""
@@ -40,7 +43,8 @@ class Listeners:
         self._shared = shared
         self._options = AcceptOptions()
         self._lane = listener_class(lane)
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[Place, asyncio.Task[None]] = {}
+        self._closed = False
 
     async def open(self, places: Iterable[Place], named: Iterable[Place]) -> dict[Place, Pair]:
         """Bind those of `places` that are not bound yet. Raises ResolverError, and then has bound none.
@@ -52,8 +56,13 @@ class Listeners:
         try:
             for place in sorted(set(places) - set(self.udp)):
                 host, port = place
+                if place in self._leaving:
+                    await self._leaving[place]
                 label = f"dns://{sockets.text(host if place in by_name else '', port)}"
                 opened[place] = self._bind(place, label)
+        except AddressInUse as error:
+            await self.discard(opened)
+            raise ResolverError(await _with_holder(error)) from None
         except ResolverError:
             await self.discard(opened)
             raise
@@ -65,8 +74,18 @@ class Listeners:
             udp.close()
             await tcp.server.close()
 
-    def use(self, routes: Mapping[Place, Sequence[Route]], opened: Mapping[Place, Pair], drain_s: float) -> None:
-        """Answer by `routes` and nowhere else: start what was opened, leave the places that are not in it."""
+    def use(
+        self,
+        routes: Mapping[Place, Sequence[Route]],
+        opened: Mapping[Place, Pair],
+        drain_s: float,
+        owes: Callable[[UdpListener], bool] = lambda listener: False,
+    ) -> None:
+        """Answer by `routes` and nowhere else: start what was opened, leave the places that are not in it.
+
+        owes  Tells whether questions that came by a listener still wait for their answer; its socket stays open
+              for them, `drain_s` at most.
+        """
         for place, (udp, tcp) in opened.items():
             self.udp[place], self.tcp[place] = udp, tcp
         for place, table in routes.items():
@@ -76,10 +95,9 @@ class Listeners:
             udp.start()
             tcp.server.start()
         for place in set(self.udp) - set(routes):
-            leaving = self._leave(self.udp.pop(place), self.tcp.pop(place), drain_s)
+            leaving = self._leave(place, drain_s, owes)
             task = logs.held(asyncio.get_running_loop().create_task(leaving), f"leaving {sockets.text(*place)}")
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._leaving[place] = task
 
     def sweep(self, now_s: float) -> None:
         """Drop some of the renderings that are dead."""
@@ -93,32 +111,38 @@ class Listeners:
 
     async def close(self) -> None:
         """Close every socket."""
+        self._closed = True
         for udp in self.udp.values():
             udp.stop()
             udp.close()
         for tcp in self.tcp.values():
             await tcp.server.close()
-        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*self._leaving.values())
 
-    async def _leave(self, udp: UdpListener, tcp: TcpListener, drain_s: float) -> None:
-        await udp.finish()
-        await tcp.server.drain(drain_s)
-        udp.close()
+    async def _leave(self, place: Place, drain_s: float, owes: Callable[[UdpListener], bool]) -> None:
+        udp, tcp = self.udp.pop(place), self.tcp.pop(place)
+        timers = self._kept.timers
+        end_s = timers.now() + drain_s
+        try:
+            await udp.finish()
+            await tcp.server.drain(drain_s)
+            while owes(udp) and timers.now() < end_s and not self._closed:
+                await timers.sleep(OWED_EVERY_S)
+        finally:
+            udp.close()
+            del self._leaving[place]
 
     def _bind(self, place: Place, label: str) -> Pair:
         host, port = place
         wanted_bytes = self._options.receive_buffer_bytes
+        udp_socket, granted_bytes = sockets.bind_udp(
+            host, port, shared=self._shared, receive_buffer_bytes=wanted_bytes
+        )
         try:
-            udp_socket, granted_bytes = sockets.bind_udp(
-                host, port, shared=self._shared, receive_buffer_bytes=wanted_bytes
-            )
-            try:
-                tcp_socket = sockets.bind_tcp(host, port, shared=self._shared)
-            except ResolverError:
-                udp_socket.close()
-                raise
-        except AddressInUse as error:
-            raise ResolverError(_with_holder(error)) from None
+            tcp_socket = sockets.bind_tcp(host, port, shared=self._shared)
+        except ResolverError:
+            udp_socket.close()
+            raise
         if granted_bytes < wanted_bytes:
             logs.warning(
                 f"{sockets.text(host, port)}: the receive buffer is {granted_bytes // 1024} KiB, "
@@ -139,7 +163,9 @@ class Listeners:
         return udp, TcpListener(tcp_socket, tcp_labels, self._options, kept.series, kept.timers)
 
 
-def _with_holder(error: AddressInUse) -> str:
-    who = holder(error.host, error.port, error.protocol)
+async def _with_holder(error: AddressInUse) -> str:
+    """Return the error with the name of who holds the address, as far as /proc tells us."""
+    loop = asyncio.get_running_loop()
+    who = await loop.run_in_executor(None, holder, error.host, error.port, error.protocol)
     by = f" by {who}" if who else "; `ss -lunpt` as root shows by whom"
     return f"{error}{by}; stop it, or take another port with -dns.port or another address with `bind`"

@@ -2,6 +2,7 @@
 
 - An exception that reaches the loop's handler fails the test.
 - A task that is still there when the test has ended fails it.
+- A call that blocks (a file, a sleep, a socket that waits) inside the package while a loop runs fails it.
 - The suite is bounded: one async test may take `LIMIT_S`.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from blockbuster import blockbuster_ctx
 
 LIMIT_S = 60.0
 
@@ -41,7 +43,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         assert not left, f"tasks left behind: {left}"
 
-    with asyncio.Runner(loop_factory=LOOPS[str(pyfuncitem.callspec.params["loop_kind"])]) as runner:
+    with (
+        blockbuster_ctx(scanned_modules=["resolver"]) as blocker,
+        asyncio.Runner(loop_factory=LOOPS[str(pyfuncitem.callspec.params["loop_kind"])]) as runner,
+    ):
+        # At the end of the process the log is waited for, bounded in time; tests end it inside a loop.
+        blocker.functions["threading.Lock.acquire"].can_block_in("resolver/logs.py", {"flush", "close"})
         runner.run(watched())
     for complaint in complaints:
         raised = complaint.get("exception")

@@ -16,7 +16,7 @@ def test_auto_takes_the_compiled_lane_where_it_was_built() -> None:
 
 
 def test_without_it_auto_serves_and_compiled_says_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "is_built", lambda: False)
+    monkeypatch.setattr(lanes, "_COMPILED", None)
     assert lanes.listener_class("auto") is UdpListener
     with pytest.raises(ResolverError, match="install a C compiler"):
         lanes.listener_class("compiled")

@@ -75,7 +75,8 @@ async def serving(text: str, *, clock: JumpingClock | None = None, **process: ob
         path = Path(folder) / "Corefile"
         path.write_text(corefile(text, host, port))
         options = ProcessOptions(conf=str(path), **process)  # type: ignore[arg-type] # the test names the fields
-        daemon = Daemon(load(options), clock, Registry())
+        settings = await asyncio.get_running_loop().run_in_executor(None, load, options)
+        daemon = Daemon(settings, clock, Registry())
         await daemon.start()
         try:
             yield Node(daemon, clock, host, port, path)
