@@ -57,7 +57,7 @@ class Listeners:
             for place in sorted(set(places) - set(self.udp)):
                 host, port = place
                 if place in self._leaving:
-                    await self._leaving[place]
+                    await asyncio.wait({self._leaving[place]})
                 label = f"dns://{sockets.text(host if place in by_name else '', port)}"
                 opened[place] = self._bind(place, label)
         except AddressInUse as error:
@@ -95,7 +95,7 @@ class Listeners:
             udp.start()
             tcp.server.start()
         for place in set(self.udp) - set(routes):
-            leaving = self._leave(place, drain_s, owes)
+            leaving = self._leave(place, self.udp.pop(place), self.tcp.pop(place), drain_s, owes)
             task = logs.held(asyncio.get_running_loop().create_task(leaving), f"leaving {sockets.text(*place)}")
             self._leaving[place] = task
 
@@ -119,8 +119,14 @@ class Listeners:
             await tcp.server.close()
         await asyncio.gather(*self._leaving.values())
 
-    async def _leave(self, place: Place, drain_s: float, owes: Callable[[UdpListener], bool]) -> None:
-        udp, tcp = self.udp.pop(place), self.tcp.pop(place)
+    async def _leave(
+        self,
+        place: Place,
+        udp: UdpListener,
+        tcp: TcpListener,
+        drain_s: float,
+        owes: Callable[[UdpListener], bool],
+    ) -> None:
         timers = self._kept.timers
         end_s = timers.now() + drain_s
         try:

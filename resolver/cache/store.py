@@ -89,7 +89,8 @@ class Store:
         self.ledger.abandon(entries, kill=True)
 
     def close(self) -> None:
-        """Leave the ledger, with everything that is kept."""
+        """Leave the ledger, with everything that is kept; nothing stays of what a late flight may still put."""
+        self.capacity = 0
         self.clear()
         self.ledger.purses.remove(self)
 
