@@ -70,16 +70,12 @@ def ours(lane: str) -> Contestant:
         memory = f"{64 + plan.entries * 4 // 1024}MiB"  # 4 KiB for each name: room for stored answer and renderings
         return [sys.executable, "-m", "resolver", "-conf", corefile(plan), "-lane", lane, "-cache-memory", memory]
 
-    return Contestant(
-        f"{OURS}, {lane}", command, (sys.executable, "-m", "resolver", "-version"), scraped=True
-    )
+    return Contestant(f"{OURS}, {lane}", command, (sys.executable, "-m", "resolver", "-version"), scraped=True)
 
 
 def floor(program: Path) -> Contestant:
     """The server that sends datagrams back; compiled from native/echo.c."""
-    return Contestant(
-        FLOOR, lambda plan: [str(program), plan.host, str(plan.port)], tcp=False, forwards=False
-    )
+    return Contestant(FLOOR, lambda plan: [str(program), plan.host, str(plan.port)], tcp=False, forwards=False)
 
 
 def coredns_like(name: str, program: str) -> Contestant:

@@ -2,8 +2,8 @@
 
 A lookup asks for A and AAAA at once, and for each candidate of the search list in turn until one exists. 95 % of
 lookups are for Services of the cluster, most under their short names; 5 % are for names outside, which fail
-through the whole search list first. Popularity is Zipf's. TTLs are CoreDNS's for the cluster (5 s) and 30 s outside.
-Pure: the same number of questions is the same list.
+through the whole search list first. Popularity is Zipf's. TTLs are CoreDNS's for the cluster (5 s) and 30 s
+outside. Pure: the same number of questions is the same list.
 """
 
 import random
@@ -27,9 +27,7 @@ def zones() -> dict[str, str]:
     cluster += "".join(f"{_service(n)}.{_namespace(n)}.svc 5 IN A {ADDRESS}\n" for n in range(SERVICES))
     outside = "$ORIGIN outside.example.\n@ 30 IN SOA ns hostmaster 1 7200 1800 86400 30\n@ 30 IN NS ns\n"
     outside += f"ns 30 IN A {ADDRESS}\n"
-    outside += "".join(
-        f"api{n} 30 IN A {ADDRESS}\napi{n} 30 IN AAAA {ADDRESS6}\n" for n in range(EXTERNAL)
-    )
+    outside += "".join(f"api{n} 30 IN A {ADDRESS}\napi{n} 30 IN AAAA {ADDRESS6}\n" for n in range(EXTERNAL))
     return {f"{DOMAIN}.": cluster, "outside.example.": outside}
 
 

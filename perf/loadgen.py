@@ -51,8 +51,8 @@ def run(
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as data:
         data.write("".join(f"{question}\n" for question in questions))
         data.flush()
-        command = ["taskset", "-c", str(cpu), "dnsperf", "-s", host, "-p", str(port), "-d", data.name]
-        command += ["-n", str(repeat), "-q", str(outstanding), "-c", str(clients), "-T", "1", "-t", str(TIMEOUT_S)]
+        command = ["taskset", "-c", str(cpu)]
+        command += dnsperf(host, port, data.name, repeat=repeat, outstanding=outstanding, clients=clients)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as problem:
@@ -60,6 +60,14 @@ def run(
     if done.returncode:
         raise LoadError(f"dnsperf: {done.stderr.strip() or done.stdout.strip()}")
     return parse(done.stdout)
+
+
+def dnsperf(
+    host: str, port: int, path: str, *, repeat: int, outstanding: int, clients: int, more: Iterable[str] = ()
+) -> list[str]:
+    """The command that asks the questions of the file at `path`; `more` are dnsperf's own options."""
+    command = ["dnsperf", "-s", host, "-p", str(port), "-d", path, "-n", str(repeat)]
+    return [*command, "-q", str(outstanding), "-c", str(clients), "-T", "1", "-t", str(TIMEOUT_S), *more]
 
 
 class LoadError(Exception):

@@ -114,14 +114,16 @@ def running(contestant: Contestant, *, upstream: tuple[str, int], entries: int, 
         try:
             if not answers(plan, process, judged=contestant.forwards):
                 printed = log.read_text(errors="replace").strip().splitlines()[-3:]
-                raise StartError(f"{contestant.name} does not answer: {' / '.join(printed) or 'it printed nothing'}")
+                raise StartError(
+                    f"{contestant.name} does not answer: {' / '.join(printed) or 'it printed nothing'}"
+                )
             yield Server(contestant, plan, process.pid, time.monotonic() - begun_s)
         finally:
             stop(process)
 
 
 def answers(plan: Plan, process: subprocess.Popen[bytes], *, judged: bool) -> bool:
-    """Ask for one name after the other until an answer is right; False when the server has ended or time is over."""
+    """Ask for one name after the other until an answer is right; False when the server ends or time is over."""
     until_s = time.monotonic() + START_S
     number = 0
     # Not connected: a port that is still closed is silence then, not an error at once and a busy loop.

@@ -1,0 +1,201 @@
+"""One run of the benchmark: who takes part, rounds, and the measuring of one server.
+
+What callers may rely on: `field` ends everything it started; in each round another server begins, so what drifts
+falls on all alike; every run is looked at, and one with a lost or wrong answer counts nowhere and is shown.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from perf import cpu, day, questions, servers
+from perf.contestants import Contestant
+from perf.load import Load, Outcome, Prepared
+from perf.loadgen import LoadError
+from perf.results import Block
+from perf.servers import Server, StartError
+from tests.support import unbound, zones
+
+ENTRIES_LEAST = 20_000
+
+
+class Progress(Protocol):
+    """Tells people what is going on; see perf.show."""
+
+    def say(self, text: str) -> None:
+        """What is being done now."""
+
+    def warn(self, text: str) -> None:
+        """Something that stays on the screen."""
+
+
+@dataclass
+class Bench:
+    """What a workload needs. `block` is the workload's own; the others stay."""
+
+    contestants: Sequence[Contestant]
+    load: Load
+    progress: Progress
+    rounds: int
+    scale: float
+    server_cpu: int
+    load_cpu: int
+    block: Block
+    workload: str = ""
+
+    def scaled(self, number: float, least: int = 1) -> int:
+        """A size at this run's scale."""
+        return max(least, int(number * self.scale))
+
+    @contextmanager
+    def upstream(self) -> Iterator[unbound.Unbound]:
+        """An authoritative unbound on the load's processor."""
+        served = {".": zones.ROOT, "perf.example.": questions.PERF_ZONE, **day.zones()}
+        lines = ["verbosity: 0", "so-rcvbuf: 4m", "incoming-num-tcp: 1100"]
+        with unbound.running(served=served, pin_to_cpu=self.load_cpu, server_lines=lines) as running:
+            yield running
+
+    @contextmanager
+    def one(self, contestant: Contestant, upstream: unbound.Unbound, entries: int) -> Iterator[Server | None]:
+        """One server; None, and noted, when it does not start."""
+        with ExitStack() as stack:
+            self.progress.say(f"{self.workload}: starting {contestant.name}")
+            server = None
+            try:
+                running = servers.running(
+                    contestant,
+                    upstream=(upstream.host, upstream.port),
+                    entries=max(entries, ENTRIES_LEAST),
+                    on_cpu=self.server_cpu,
+                )
+                server = stack.enter_context(running)
+            except (StartError, OSError) as problem:
+                self.progress.warn(str(problem))
+                self.block.missing[contestant.name] = str(problem)
+            yield server
+
+    @contextmanager
+    def field(
+        self, entries: int, takes_part: Callable[[Contestant], bool] = lambda _: True
+    ) -> Iterator[tuple[unbound.Unbound, list[Server]]]:
+        """The upstream and all servers that take part, running at once; those that are not asked are idle."""
+        with ExitStack() as stack:
+            upstream = stack.enter_context(self.upstream())
+            started = [
+                stack.enter_context(self.one(contestant, upstream, entries))
+                for contestant in self.contestants
+                if takes_part(contestant)
+            ]
+            yield upstream, [server for server in started if server is not None]
+
+    def turns(self, started: Sequence[Server]) -> Iterator[tuple[int, Server]]:
+        """Every server in every round, another one first each time."""
+        for number in range(self.rounds):
+            for place in range(len(started)):
+                yield number, started[(place + number) % len(started)]
+
+    def warm(self, case: str, server: Server, known: Prepared, *, limit_s: int = 60) -> bool:
+        """Ask once for everything in `known`, unmeasured; False, and noted, when an answer is not right."""
+        self.progress.say(f"{self.workload}: {server.name}, filling the cache for {case}")
+        try:
+            problem = self.own(server, known, limit_s=limit_s).problem
+        except LoadError as error:
+            problem = str(error)
+        if problem:
+            self.block.note(case, server.name, {}, problem=f"filling the cache: {problem}")
+        return not problem
+
+    def own(
+        self,
+        server: Server,
+        asked: Prepared,
+        *,
+        tcp: bool = False,
+        sockets: int = 50,
+        rate: int = 0,
+        burst: int = 1,
+        repeat: int = 1,
+        limit_s: int = 60,
+    ) -> Outcome:
+        """Ask `server` with our generator. Raises LoadError."""
+        return self.load.own(
+            server.plan.host,
+            server.plan.port,
+            asked,
+            judged=server.contestant.forwards,
+            tcp=tcp,
+            sockets=sockets,
+            rate=rate,
+            burst=burst,
+            repeat=repeat,
+            limit_s=limit_s,
+        )
+
+    def dnsperf(self, server: Server, asked: Prepared, *, repeat: int = 1, tcp: bool = False) -> Outcome:
+        """Ask `server` with dnsperf. Raises LoadError."""
+        return self.load.dnsperf(
+            server.plan.host,
+            server.plan.port,
+            asked,
+            repeat=repeat,
+            tcp=tcp,
+            judged=server.contestant.forwards,
+        )
+
+    def measure(
+        self,
+        case: str,
+        server: Server,
+        upstream: unbound.Unbound,
+        act: Callable[[], Outcome],
+        *,
+        sample: Prepared | None = None,
+        hits: bool = False,
+    ) -> None:
+        """One run: its cost, its answers, how much was asked upstream. `sample` is looked into afterwards."""
+        self.progress.say(f"{self.workload}: {server.name}, {case}")
+        values: dict[str, float] = {}
+        outcome = None
+        try:
+            asked_before = asyncio.run(upstream.queries())
+            counts_before = server.cache_counts() if hits else None
+            with servers.scraped(server):
+                before_ns = cpu.tree_used_ns(server.pid)
+                outcome = act()
+                used_ns = cpu.tree_used_ns(server.pid) - before_ns
+            counts_after = server.cache_counts() if hits else None
+            asked = asyncio.run(upstream.queries()) - asked_before
+            problem = outcome.problem or (self.own(server, sample).problem if sample else "")
+            if not problem:
+                values = _values(outcome, used_ns, asked)
+                if counts_before and counts_after:
+                    hit, stale, number = (a - b for a, b in zip(counts_after, counts_before, strict=True))
+                    values["hit_percent"] = 100 * (hit - stale) / max(1, number)
+        except (LoadError, OSError) as error:
+            problem = str(error)
+        if problem:
+            self.progress.warn(f"does not count: {server.name}, {case}: {problem}")
+        self.block.note(
+            case,
+            server.name,
+            values,
+            sent=outcome.sent if outcome else 0,
+            lost=outcome.lost if outcome else 0,
+            rcodes=outcome.rcodes if outcome else {},
+            problem=problem,
+        )
+
+
+def _values(outcome: Outcome, used_ns: int, asked_upstream: int) -> dict[str, float]:
+    values = {
+        "cpu_us": used_ns / 1000 / outcome.answered,
+        "rate": outcome.answered / outcome.seconds,
+        "asked_percent": 100 * asked_upstream / outcome.sent,
+    }
+    if outcome.latency_us:
+        for name, key in (("p50_us", "p50"), ("p99_us", "p99"), ("p999_us", "p99.9")):
+            values[name] = outcome.latency_us[key]
+        values["late_us"] = outcome.late_us["p99"]
+    return values

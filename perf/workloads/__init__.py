@@ -1,0 +1,122 @@
+"""The workloads: what is asked, of whom, how fast. `WORKLOADS` has them in the order in which they run.
+
+Each is a function that takes a `Bench` and notes its runs in the bench's block. Sizes are constants at the top of
+their files; `Bench.scaled` shrinks them all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from perf.bench import Bench
+from perf.workloads import hot, whole
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`metrics` are the columns of its table; the first is the one that pictures and the summary show."""
+
+    name: str
+    title: str
+    about: str
+    metrics: tuple[str, ...]
+    run: Callable[[Bench], None]
+    picture: Literal["bars", "lines"] = "bars"
+
+
+_COST = ("cpu_us", "rate", "asked_percent")
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload(
+            "cached-udp",
+            "Cached, UDP",
+            f"{hot.NAMES:,} known names of TTL 30, popular as Zipf says, half of the questions with EDNS; flat out "
+            "from 50 ports with dnsperf, then at steady rates from 50 addresses.",
+            _COST,
+            hot.cached_udp,
+        ),
+        Workload(
+            "latency",
+            "Latency, cached, open loop",
+            "The same questions at steady rates, whether or not answers come: from just before the send to the "
+            "kernel's stamp on the answer. `load late` is how late the generator itself was.",
+            ("p50_us", "p99_us", "p999_us", "late_us", "cpu_us"),
+            hot.latency,
+        ),
+        Workload(
+            "stored",
+            "Stored, not rendered",
+            "Known names in capitals: the answer is in the store, but no packet cache has these bytes.",
+            _COST,
+            hot.stored,
+        ),
+        Workload(
+            "unseen",
+            "Unseen names",
+            "Names that nobody asked for before: each is fetched from upstream and kept.",
+            _COST,
+            hot.unseen,
+        ),
+        Workload(
+            "tcp-pipelined",
+            "Cached, TCP, pipelined",
+            "Known names over 50 TCP connections that stay open, 100 questions in the air.",
+            _COST,
+            hot.tcp_pipelined,
+        ),
+        Workload(
+            "tcp-connections",
+            "Cached, TCP, one question a connection",
+            f"{hot.CONNECTIONS:,} connections from 50 addresses, 100 at a time, with one question each.",
+            ("cpu_us", "rate", "p50_us", "p99_us"),
+            hot.tcp_connections,
+        ),
+        Workload(
+            "day",
+            "A day in a cluster",
+            f"Pairs of A and AAAA through `ndots:5` search lists at {whole.DAY_RATE:,} q/s, 5 % of lookups for "
+            "names outside; TTL 5 s in the cluster, 30 s outside. Expired answers that were served are no hits.",
+            ("cpu_us", "hit_percent", "asked_percent", "p50_us", "p99_us"),
+            whole.a_day,
+        ),
+        Workload(
+            "growth-names",
+            "Cost as names grow",
+            "Known names of TTL 3600, asked for evenly, CPU per answer by how many there are.",
+            ("cpu_us", "rate", "rss_mib"),
+            whole.growth_names,
+            "lines",
+        ),
+        Workload(
+            "growth-sockets",
+            "Cost as client sockets grow",
+            "1,000 known names, CPU per answer by the number of client sockets.",
+            ("cpu_us", "rate"),
+            whole.growth_sockets,
+            "lines",
+        ),
+        Workload(
+            "memory",
+            "Memory",
+            "Resident memory of the whole process tree by the number of names kept, each with one address.",
+            ("rss_mib",),
+            whole.memory,
+        ),
+        Workload(
+            "start",
+            "Start",
+            "From the start of the process to the first right answer to a forwarded question.",
+            ("start_ms",),
+            whole.start,
+        ),
+        Workload(
+            "idle",
+            "Idle",
+            "CPU while nobody asks; metrics are scraped every 2 s where there are any.",
+            ("cpu_percent",),
+            whole.idle,
+        ),
+    )
+}
