@@ -13,6 +13,12 @@ need dig bind9-dnsutils
 need dnsperf dnsperf
 need dnsmasq dnsmasq-base
 need promtool prometheus
+need openssl openssl
+need ip iproute2
+need cc gcc
+# The compiled lane is built for the tests, and needs what Python's own headers say.
+header='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+"${PYTHON:-python3}" -c "$header" 2>/dev/null || missing="$missing python3-dev"
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
