@@ -1,12 +1,13 @@
 """An upstream that is as fast as the server that asks it: answers are made of the query's own bytes.
 
-By the first letter of the name: a record that can be kept, NXDOMAIN that cannot, or SERVFAIL. For tests that ask
-far more than a scripted upstream can parse.
+By the first letter of the name: a record that can be kept (`z`: 20 of them), NXDOMAIN that cannot (`v`), SERVFAIL
+(`n`). For tests that ask far more than a scripted upstream can parse.
 """
 
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 from tests.support.addresses import loopback
@@ -18,19 +19,21 @@ RECORD = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\7"
 def answer_to(query: bytes) -> bytes:
     """Return the answer; `query` is one of our server's own, with an OPT record at its end."""
     question = query[12:-11]
-    kind = (query[13] + 1) % 8 if query[12] else 0
-    if kind == 7:
-        return query[:2] + b"\x81\x82\0\1\0\0\0\0\0\0" + question
-    if kind == 6:
-        return query[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question
+    match query[13:14]:
+        case b"n":
+            return query[:2] + b"\x81\x82\0\1\0\0\0\0\0\0" + question
+        case b"v":
+            return query[:2] + b"\x81\x83\0\1\0\0\0\0\0\0" + question
+        case b"z":
+            return query[:2] + b"\x81\x80\0\1\0\x14\0\0\0\0" + question + RECORD * 20
     return query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + question + RECORD
 
 
 class Mirror(asyncio.DatagramProtocol):
-    """Answers every datagram at once; `asked` counts them."""
+    """Answers every datagram at once; `asked` counts them by the first letter of the name."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked: Counter[str] = Counter()
         self.host = ""
         self.port = 0
         self._transport: asyncio.DatagramTransport | None = None
@@ -40,7 +43,7 @@ class Mirror(asyncio.DatagramProtocol):
         self.host, self.port = transport.get_extra_info("sockname")[:2]
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.asked += 1
+        self.asked[chr(data[13])] += 1
         assert self._transport is not None
         self._transport.sendto(answer_to(data), addr)
 
