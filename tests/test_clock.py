@@ -58,9 +58,10 @@ class Bench:
     """Timers on a loop and a clock of the test's own; `told` is what was called, in order."""
 
     def __init__(self) -> None:
-        self.loop: Any = Loop()  # a part of a loop, which Timers needs no more of
+        loop: Any = Loop()  # no more of a loop than Timers needs
+        self.loop: Loop = loop
         self.clock = Clock()
-        self.timers = Timers(self.loop, self.clock)
+        self.timers = Timers(loop, self.clock)
         self.told: list[object] = []
 
     def after(self, delay_s: float, name: object) -> Any:
