@@ -21,12 +21,12 @@ OVERHEAD_BYTES = 350
 CAPACITY = 1_000_000
 """Renderings of one listener; the byte budget ends growth long before: 64 MiB hold about 100,000."""
 
-SWEEP_EVERY_S = 0.25
+SWEEP_EVERY_S = 0.5
 
-SWEEP_SLOTS = 640
+SWEEP_SLOTS = 1280
 """Slots looked at in one sweep: 2,560 a second, so 64,000 renderings are seen once in their 30 s."""
 
-CLIENT_SHARE = 500
+CLIENT_SHARE = 1000
 """New renderings of one client between two sweeps: alone it needs most of a minute to fill 64 MiB."""
 
 
