@@ -158,12 +158,14 @@ def _dnsmasq(program: str, plan: Plan) -> list[str]:
         *(program, "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=", "--group="),
         *(f"--listen-address={plan.host}", f"--port={plan.port}", "--bind-interfaces", "--no-hosts", "--no-resolv"),
         f"--server={plan.upstream_host}#{plan.upstream_port}",
-        *(f"--cache-size={plan.entries}", "--dns-forward-max=4096", "--use-stale-cache=3600"),
+        *(f"--cache-size={plan.entries}", "--dns-forward-max=4096", "--max-tcp-connections=1100"),
+        "--use-stale-cache=3600",
         "--log-facility=/dev/null",
     ]
 
 
 def _kresd(program: str, plan: Plan) -> list[str]:
+    """Without its module `predict`: that fetches TTLs of a few seconds again at every question."""
     size_mib = max(64, plan.entries // 500)
     (plan.folder / "kresd.conf").write_text(
         f"""\
@@ -174,7 +176,7 @@ modules.unload('priming')
 modules.unload('ta_update')
 modules.unload('ta_signal_query')
 modules.unload('detect_time_skew')
-modules = {{ 'serve_stale < cache', predict = {{ window = 15, period = 0 }} }}
+modules = {{ 'serve_stale < cache' }}
 cache.size = {size_mib} * MB
 policy.add(policy.all(policy.FORWARD({{'{plan.upstream_host}@{plan.upstream_port}'}})))
 """

@@ -130,7 +130,8 @@ def cell(row: Row, metric: str) -> str:
         return "-"
     form = METRICS[metric].form
     middle = format(row.median(metric), form)
-    return middle if len(values) == 1 else f"{middle} [{min(values):{form}}-{max(values):{form}}]"
+    low, high = format(min(values), form), format(max(values), form)
+    return middle if low == high else f"{middle} [{low}-{high}]"
 
 
 def outcome(row: Row) -> str:

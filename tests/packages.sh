@@ -1,5 +1,6 @@
 #!/bin/sh
 # Install the Debian packages whose programs the tests start: real peers and clients. None of them becomes a service.
+# Arguments, like kresd:knot-resolver, are more programs with their packages.
 # Where we are not root, or this is no Debian, say what is missing and go on; the tests that need it say so too.
 set -eu
 
@@ -13,6 +14,9 @@ need dig bind9-dnsutils
 need dnsperf dnsperf
 need dnsmasq dnsmasq-base
 need promtool prometheus
+for more in "$@"; do
+    need "${more%%:*}" "${more##*:}"
+done
 need openssl openssl
 need ip iproute2
 need cc gcc
