@@ -56,9 +56,9 @@ def decode(query: bytes) -> Question | Rejection | None:
     try:
         flags = query[2] << 8 | query[3]
         if flags & (QR | OPCODE_MASK):
-            return None if flags & QR else reject(query, NOTIMP)
+            return None if flags & QR or len(query) < HEADER_BYTES else reject(query, NOTIMP)
         if query[4:6] != b"\0\1":
-            return reject(query, FORMERR)
+            return None if len(query) < HEADER_BYTES else reject(query, FORMERR)
         position = HEADER_BYTES
         while length := query[position]:
             if length > 63:

@@ -106,6 +106,9 @@ def test_what_is_rejected_and_how(query: bytes, rcode: str) -> None:
     [
         pytest.param(b"", id="nothing"),
         pytest.param(wire()[:11], id="less than a header"),
+        pytest.param(header(0x2100)[:11], id="less than a header of another opcode"),
+        pytest.param(header(counts=(0, 0, 0, 0))[:11], id="less than a header without a question"),
+        pytest.param(b"\0\7\1\0", id="ID and flags"),
         pytest.param(header(0x8100) + ASKED, id="an answer"),
         pytest.param(header(0xA100) + ASKED, id="an answer of another opcode"),
     ],
@@ -147,6 +150,7 @@ def check(query: bytes) -> None:
         assert len(query) < 12 or query[2] & 0x80
     elif isinstance(result, Rejection):
         assert len(result.packet) <= 12 + len(OPT)
+        assert len(query) >= 12
         assert result.packet[:2] == query[:2]
     else:
         assert query[12 : 12 + len(result.asked)] == result.asked

@@ -24,10 +24,10 @@ class Scrape:
             self.samples[name, frozenset(_LABEL.findall(labels or ""))] = float(value)
 
     def value(self, name: str, **labels: str) -> float:
-        """Return the sum; raises KeyError for a name that is not there at all."""
+        """Return the sum; raises KeyError when there is no such sample."""
         found = self.matching(name, labels.items())
-        if not found and not any(name == known for known, _ in self.samples):
-            raise KeyError(name)
+        if not found:
+            raise KeyError(name, labels)
         return sum(found)
 
     def matching(self, name: str, labels: Iterable[tuple[str, str]]) -> list[float]:
