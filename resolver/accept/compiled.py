@@ -39,7 +39,8 @@ class CompiledUdpListener(UdpListener):
 
     def send(self, response: bytes, client: Any) -> None:
         """Send one datagram; a full buffer or a vanished route loses it, as UDP may."""
-        if not self._lane.send(response, client):
+        # Once the socket is closed its number may be another's, and the lane knows only the number.
+        if self.sock.fileno() < 0 or not self._lane.send(response, client):
             self.send_failures += 1
 
     def client_text(self, client: Any) -> str:

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -144,9 +145,43 @@ def test_a_client_that_has_gone_disturbs_nobody(lane: Lane) -> None:
 def test_a_listener_that_is_closed_loses_late_answers_quietly(lane: Lane) -> None:
     with Bench(lane) as bench:
         bench.ask(query())
-        bench.close()
-        bench.listener.send(answer_to(query()), bench.clients[0])
+        number = bench.sock.fileno()
+        bench.listener.close()
+        # The number of its socket is somebody else's now, who must not send our answers.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            assert other.fileno() == number
+            other.bind(("127.0.0.1", 0))
+            bench.listener.send(answer_to(query()), bench.clients[0])
         assert bench.listener.send_failures == 1
+
+
+@lanes
+@pytest.mark.parametrize("host", ["", "0.0.0.0"], ids=["one address", "wildcard"])
+def test_a_forged_source_port_of_zero_costs_only_its_own_answer(lane: Lane, host: str) -> None:
+    """No answer can be sent to it (EINVAL); those before and behind it in the batch go out."""
+    with Bench(lane, host=host or loopback(), ask_at="127.0.0.1" if host else None) as bench:
+        hit, other = query("hit.example."), query("other.example.")
+        bench.keep(hit)
+        bench.reply = answer_to
+        for wire in (hit, other):
+            bench.client.send(hit)
+            forge(wire, bench.client.getpeername())
+            forge(wire, bench.client.getpeername())
+            bench.client.send(other)
+        bench.listener.drain()
+        answers = [bench.received() for _ in range(5)]
+        assert sorted(filter(None, answers)) == sorted([answer_to(hit), answer_to(other)] * 2)
+        assert (bench.listener.received, bench.listener.send_failures) == (8, 4)
+
+
+def forge(wire: bytes, to: tuple[str, int]) -> None:
+    """Send a datagram from port 0."""
+    try:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+    except PermissionError:
+        pytest.skip("raw sockets need CAP_NET_RAW")
+    with raw:
+        raw.sendto(struct.pack(">HHHH", 0, to[1], 8 + len(wire), 0) + wire, (to[0], 0))
 
 
 @pytest.mark.parametrize("size", [513, 4095, 4096, 4097, 9000, 65507])
