@@ -36,7 +36,7 @@ smoke: packages .venv/installed-test  ## microseconds for hit, stored answer and
 
 # About an hour and a half; on a quiet machine. BENCH takes more flags: make bench BENCH='--node-cache ./node-cache --rounds 5'
 bench: packages .venv/installed-test  ## beside unbound, dnsmasq, Knot Resolver, PowerDNS and the floor; rewrites docs/performance.md
-	@sh tests/packages.sh cc:gcc cc:libc6-dev kresd:knot-resolver pdns_recursor:pdns-recursor
+	@sh tests/packages.sh kresd:knot-resolver pdns_recursor:pdns-recursor
 	@$(BIN)/python -m perf --json docs/performance.json --report $(BENCH)
 
 packages:

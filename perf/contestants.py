@@ -8,6 +8,7 @@ A `Contestant` is a name and a function from a `Plan` to the command that serves
 writes what configuration it needs into the plan's folder.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -263,8 +264,14 @@ def version(contestant: Contestant) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    printed = (done.stdout + done.stderr).splitlines()
-    return next((line.strip() for line in printed if any(letter.isdigit() for letter in line)), "")
+    return version_line(done.stdout + done.stderr)
+
+
+def version_line(printed: str) -> str:
+    """The first line with a number, without the time of a log line in front and without whose rights it is."""
+    line = next((line for line in printed.splitlines() if any(letter.isdigit() for letter in line)), "")
+    line = re.sub(r"^[A-Z][a-z]{2} +\d+ [\d:]{8} ", "", line)
+    return re.split(r" +(?:\(C\)|Copyright)", line)[0].strip()
 
 
 ROOT = Path(__file__).resolve().parents[1]

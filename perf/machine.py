@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-DNSPERF_S = 5.0
+PROGRAM_S = 5.0
 
 
 def facts() -> dict[str, str]:
@@ -22,13 +22,26 @@ def facts() -> dict[str, str]:
         "system": system,
         "python": platform.python_version(),
         "load": dnsperf_version(),
+        "commit": commit(),
     }
+
+
+def commit() -> str:
+    """Which state of this tree was measured; a tree with changes says so."""
+    try:
+        asked = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+        done = subprocess.run(
+            asked, capture_output=True, text=True, timeout=PROGRAM_S, check=False, cwd=Path(__file__).parent
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def dnsperf_version() -> str:
     """As dnsperf says it."""
     try:
-        done = subprocess.run(["dnsperf", "-h"], capture_output=True, text=True, timeout=DNSPERF_S, check=False)
+        done = subprocess.run(["dnsperf", "-h"], capture_output=True, text=True, timeout=PROGRAM_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return "no dnsperf"
     found = re.search(r"Version (\S+)", done.stdout + done.stderr)

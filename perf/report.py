@@ -17,6 +17,8 @@ from perf.targets import verdicts, worse
 from perf.workloads import WORKLOADS, Workload
 
 NOT_YET = "Not measured yet."
+# What servers are compared by. The rate is the load's as much as theirs.
+COMPARED = {"cpu_us", "p50_us", "p99_us", "p999_us", "hit_percent", "rss_mib", "start_ms", "cpu_percent"}
 MARKED = re.compile(r"(<!-- perf: ([a-z-]+) -->\n)(.*?)(<!-- /perf -->)", re.DOTALL)
 
 
@@ -119,16 +121,15 @@ def behind(results: Results) -> str:
     """Every case in which a peer is better than one of our lanes."""
     if not results:
         return NOT_YET
-    compared = {name: workload.metrics[:3] for name, workload in WORKLOADS.items()}
     compared = {
-        name: tuple(m for m in metrics if m not in {"rate", "asked_percent", "late_us"})
-        for name, metrics in compared.items()
+        name: tuple(metric for metric in workload.metrics if metric in COMPARED)
+        for name, workload in WORKLOADS.items()
     }
-    rows = [
-        [WORKLOADS[workload].title, f"{case}: {METRICS[metric].heading}, {who}", f"{ratio:.2f} ×"]
-        for workload, case, metric, who, ratio in worse(results, compared)
-        if workload in WORKLOADS
-    ]
+    better: dict[tuple[str, str], list[str]] = {}
+    for workload, case, metric, mine, peer, ratio in worse(results, compared):
+        where = WORKLOADS[workload].title, f"{case}: {METRICS[metric].heading}, {mine}"
+        better.setdefault(where, []).append(f"{peer} {ratio:.2f} ×")
+    rows = [[*where, ", ".join(who)] for where, who in better.items()]
     if not rows:
         return "In no case of these results is another server better than we are by more than 3 %."
-    return markdown(["workload", "where", "we are worse by"], rows)
+    return markdown(["workload", "where", "better, and how many times"], rows)

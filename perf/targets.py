@@ -82,8 +82,8 @@ def verdicts(results: Results) -> Iterator[tuple[Target, float | None, str]]:
         yield target, measured, word
 
 
-def worse(results: Results, metrics: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str, str, float]]:
-    """Where a peer is better than one of ours: (workload, case, metric, ours and peer, how many times as good).
+def worse(results: Results, metrics: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str, str, str, float]]:
+    """Where a peer is better than one of ours: (workload, case, metric, ours, peer, how many times as good).
 
     `metrics` says which numbers of a workload are compared. The floor serves nothing and is no peer.
     """
@@ -96,4 +96,4 @@ def worse(results: Results, metrics: dict[str, tuple[str, ...]]) -> Iterator[tup
                         if ratio and not METRICS[metric].less_is_better:
                             ratio = 1 / ratio
                         if ratio and ratio > WORSE:
-                            yield workload, case, metric, f"{mine} and {peer}", ratio
+                            yield workload, case, metric, mine, peer, ratio
