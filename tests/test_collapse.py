@@ -8,6 +8,7 @@ import dns.edns
 import dns.flags
 import dns.rcode
 
+from resolver.pipeline import SERVED_PER_TURN
 from tests.support import node, scripted
 from tests.support.addresses import loopback
 from tests.support.client import Tcp, Udp, parse, query, records
@@ -104,6 +105,26 @@ async def test_two_hundred_clients_cost_upstream_two_questions() -> None:
         # And what they waited for is kept.
         assert (await server.client.ask(NAME)).rcode() == dns.rcode.NOERROR
         assert upstream.count(NAME) == 2
+        for client in clients:
+            await client.close()
+
+
+async def test_more_clients_than_one_loop_turn_serves() -> None:
+    async with a_held_name() as (upstream, server, release):
+        clients = [await Udp.open(server.host, server.port) for _ in range(20)]
+        wires = [query(NAME, "AAAA", query_id=number).to_wire() for number in range(2 * SERVED_PER_TURN + 10)]
+        for number, wire in enumerate(wires):
+            clients[number % 20].send(wire)
+        await until_asked(upstream, 1)
+        await turns()
+        release.set()
+        answered = set()
+        for number in range(len(wires)):
+            wire = await clients[number % 20].receive()
+            answered.add(int.from_bytes(wire[:2], "big"))
+            assert len(records(parse(wire))) == 1
+        assert answered == set(range(len(wires)))
+        assert upstream.count(NAME) == 1
         for client in clients:
             await client.close()
 

@@ -92,3 +92,22 @@ async def test_a_timeout_leaves_its_port_and_every_port_not_heard_since() -> Non
             assert not stale & set(ports_of(one, ["next.example."]))
             await server.go_on(5)
             assert (await lost).rcode() == dns.rcode.SERVFAIL
+
+
+async def test_a_timeout_leaves_its_port_even_if_it_was_heard_since() -> None:
+    """Of two questions on one port one is answered, one is lost: the port is not trusted any more."""
+    async with scripted.running() as one, serving(forwarding(one)) as server:
+        for name in ("warm.example.", "good.example.", "next.example."):
+            one.answer(name, "A", record(name))
+        await server.client.ask("warm.example.")
+        one.on("lost.example.", "A", scripted.SILENT)
+        lost = (await burst(server, ["lost.example."]))[0]
+        await server.go_on(0.1)
+        await server.client.ask("good.example.")
+        assert ports_of(one, ["lost.example."]) == ports_of(one, ["good.example."])
+        await server.go_on(TRY_S)
+        await server.client.ask("next.example.")
+        assert ports_of(one, ["good.example."])[0] not in ports_of(one, ["lost.example."])[1:]
+        assert ports_of(one, ["good.example."]) != ports_of(one, ["next.example."])
+        await server.go_on(6)
+        assert (await lost).rcode() == dns.rcode.SERVFAIL
