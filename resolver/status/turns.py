@@ -1,10 +1,10 @@
 """How long the loop's longest turn was: resolver_loop_longest_turn_seconds.
 
 A timer that is late was held up by the turn before it, or by a kernel that ran others: to a client it is the same.
-Two looks a second cost next to nothing and see every turn of more than 0.5 s; of a shorter one they see a part, and
-only by chance. On uvloop they see more: libuv reckons how long to sleep from the beginning of a turn, so after a long turn
-the next timer is late by all of it, unless something else wakes the loop first. What is seen is right to 2 ms:
-timers of uvloop are whole milliseconds, and epoll adds one.
+Two looks a second cost next to nothing and see every turn of more than 0.5 s; of a shorter one they see a part,
+and only by chance. On uvloop they see more: libuv reckons how long to sleep from the beginning of a turn, so
+after a long turn the next timer is late by all of it, unless something else wakes the loop first. What is seen is
+right to 2 ms: timers of uvloop are whole milliseconds, and epoll adds one.
 """
 
 import asyncio
