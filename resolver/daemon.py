@@ -41,6 +41,9 @@ from resolver.status.turns import LoopTurns
 from resolver.system import pidfile, runtime
 
 SWEEP_PORTS_EVERY_S = 5.0
+TIDY_AGAIN_S = 0.02
+"""Between two slices of what a reload has left behind: 1.5 ms in 20, so 100,000 entries are freed in a second."""
+
 DRAIN_S = 5.0
 """How long flights and connections may take to end after the last question was read: the longest deadline."""
 
@@ -62,9 +65,7 @@ class Daemon:
         self.kept = Kept(self.timers, Ledger(settings.process.cache_memory_bytes), self.series, self.registry)
         self.readiness = Readiness()
         # On a node, where `-localip` is given, two generations of this process overlap.
-        self.listeners = Listeners(
-            self.kept, shared=bool(settings.process.local_ips), lane=settings.process.lane
-        )
+        self.listeners = Listeners(self.kept, shared=bool(settings.process.local_ips), lane=settings.process.lane)
         self.stopped = asyncio.Event()
         self._health = Health()
         self._prober = Prober(self._health, self.registry.health, self.timers)
@@ -79,6 +80,7 @@ class Daemon:
         self._lame_duck: asyncio.Future[None] | None = None
         self._reloading = asyncio.Lock()
         self._stopping = False
+        self._tidying = False
 
     async def start(self) -> None:
         """Serve. Raises ResolverError, and then nothing is left open."""
@@ -234,7 +236,14 @@ class Daemon:
 
     def _sweep(self, now_s: float) -> None:
         self.listeners.sweep(now_s)
-        self.kept.ledger.tidy()
+        if not self._tidying:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Free what a reload has left behind, in slices with room for others between them."""
+        self._tidying = self.kept.ledger.tidy()
+        if self._tidying:
+            self.timers.call_after(TIDY_AGAIN_S, self._tidy)
 
     def _sweep_ports(self, now_s: float) -> None:
         if self._parts is not None:

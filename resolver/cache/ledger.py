@@ -22,8 +22,8 @@ class Purse(Protocol):
     def evict_one(self) -> bool:
         """Drop one entry; false if there is none."""
 
-    def trim(self) -> None:
-        """Give up some of what is over capacity."""
+    def trim(self) -> bool:
+        """Give up some of what is over capacity; tell whether more is."""
 
 
 class Ledger:
@@ -61,11 +61,11 @@ class Ledger:
             self._abandoned.append((table, kill))
             self._bury(TIDIED_PER_TURN)
 
-    def tidy(self) -> None:
-        """Do one turn's worth of what reloads and flushes have left behind; called ten times a second."""
+    def tidy(self) -> bool:
+        """Do one turn's worth of what reloads and flushes have left behind; tell whether there is more."""
         self._bury(TIDIED_PER_TURN)
-        for purse in self.purses:
-            purse.trim()
+        over = [purse.trim() for purse in self.purses]
+        return bool(self._abandoned) or any(over)
 
     def _bury(self, number: int) -> None:
         while number and self._abandoned:

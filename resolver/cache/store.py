@@ -17,7 +17,7 @@ MAX_CHANCES = 256
 misses may each evict one: 2.5 ms of one loop turn."""
 
 TRIMMED_PER_TURN = 64
-"""As many evictions as a batch of misses: a capacity that a reload makes 10,000 smaller is kept after 16 s."""
+"""As many evictions as a batch of misses: a capacity that a reload makes 10,000 smaller is kept after 3 s."""
 
 
 class Store:
@@ -73,10 +73,11 @@ class Store:
         self.evictions += 1
         return True
 
-    def trim(self) -> None:
-        """Evict some of what is over a capacity that a reload has made smaller."""
+    def trim(self) -> bool:
+        """Evict some of what is over a capacity that a reload has made smaller; tell whether more is."""
         for _ in range(min(TRIMMED_PER_TURN, len(self.entries) - self.capacity)):
             self.evict_one()
+        return len(self.entries) > self.capacity
 
     def clear(self) -> None:
         """Forget everything.
