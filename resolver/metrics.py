@@ -91,13 +91,13 @@ class UpstreamCounters:
 
     by_rcode     Durations of answered questions, by rcode.
     connections  By protocol as CoreDNS labels it: `udp`, `tcp`, `tcp-tls`.
-    in_use       False once nothing asks this upstream any more; its counters may then make room.
+    users        How many parts ask this upstream, two during a reload; without any, its counters may make room.
     """
 
     to: str
     by_rcode: dict[int, Histogram] = field(default_factory=dict)
     connections: dict[str, ConnCounts] = field(default_factory=dict)
-    in_use: bool = True
+    users: int = 0
     healthcheck_failures: int = 0
     timeouts: int = 0
     truncated: int = 0  # answers with TC, asked again over TCP
@@ -183,7 +183,7 @@ class Registry:
         return counters
 
     def upstream(self, to: str) -> UpstreamCounters:
-        """Return the counters of upstream `to`.
+        """Return the counters of upstream `to` for one more user, who takes itself off `users` when it ends.
 
         Where the table is full, the oldest upstream that is not in use makes room; without one, `to` shares
         the counters named `other`.
@@ -191,12 +191,12 @@ class Registry:
         counters = self.upstreams.get(to)
         if counters is None:
             if len(self.upstreams) >= UPSTREAMS_MAX:
-                unused = next((name for name, kept in self.upstreams.items() if not kept.in_use), None)
+                unused = next((name for name, kept in self.upstreams.items() if not kept.users), None)
                 if unused is None:
                     return self.upstreams.setdefault("other", UpstreamCounters("other"))
                 del self.upstreams[unused]
             counters = self.upstreams[to] = UpstreamCounters(to)
-        counters.in_use = True
+        counters.users += 1
         return counters
 
 

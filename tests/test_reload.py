@@ -100,6 +100,8 @@ async def test_a_flight_in_the_air_ends_with_the_upstream_that_it_began_with(pro
             assert records(parse(await client.receive(), to=wire)) == [record("web.example.")]
             assert records(await joining) == [record("web.example.")]
         await server.go_on(15, 1)  # the old parts are closed
+        users = {to: counters.users for to, counters in server.daemon.registry.upstreams.items()}
+        assert users == {f"{one.host}:{one.port}": 0, f"{two.host}:{two.port}": 1}
         assert records(await server.client.ask("web.example."))
         assert one.count("web.example.") == 1
 

@@ -57,12 +57,17 @@ class Prober:
 
     def watch(self, upstream: Upstream, forwarder: "Forwarder") -> None:
         """Check `upstream` until it answers, this way or a client's."""
-        if upstream in self._tasks:
+        known = self._tasks.get(upstream)
+        if known is not None and not known.done():
             return
-        task = asyncio.get_running_loop().create_task(self._check(upstream, forwarder))
-        self._tasks[upstream] = task
-        task.add_done_callback(lambda _: self._tasks.pop(upstream, None))
+        # A check may have ended in this very turn of the loop, with its callback still to come.
+        task = self._tasks[upstream] = asyncio.get_running_loop().create_task(self._check(upstream, forwarder))
+        task.add_done_callback(lambda ended: self._forget(upstream, ended))
         logs.held(task, f"health checks of {upstream.label}")
+
+    def _forget(self, upstream: Upstream, ended: "asyncio.Task[None]") -> None:
+        if self._tasks.get(upstream) is ended:
+            del self._tasks[upstream]
 
     async def close(self) -> None:
         """Stop all checks."""

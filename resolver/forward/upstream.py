@@ -98,8 +98,9 @@ class Upstream:
 
     async def close(self) -> None:
         """Close all sockets; what waits on them is not answered."""
+        if not self.streams.closed:
+            self.counters.users -= 1
         self.udp.close()
-        self.counters.in_use = False
         await self.streams.close()
 
 

@@ -96,7 +96,7 @@ def test_upstreams_are_bounded_and_the_unused_make_room(monkeypatch: pytest.Monk
     first, second = registry.upstream("a"), registry.upstream("b")
     assert registry.upstream("a") is first
     assert registry.upstream("c").to == "other"
-    second.in_use = False
+    second.users -= 1
     del registry.upstreams["other"]
     assert registry.upstream("d").to == "d"
     assert set(registry.upstreams) == {"a", "d"}
