@@ -34,7 +34,7 @@ format: .venv/installed-test  ## lay out the code as lint wants it
 smoke: packages .venv/installed-test  ## microseconds for hit, stored answer and miss, beside unbound
 	@$(BIN)/python -m perf.smoke
 
-# About an hour and a half; on a quiet machine. BENCH takes more flags: make bench BENCH='--node-cache ./node-cache --rounds 5'
+# Most of an hour, on a quiet machine. BENCH takes more flags: make bench BENCH='--node-cache ./node-cache --rounds 5'
 bench: packages .venv/installed-test  ## beside unbound, dnsmasq, Knot Resolver, PowerDNS and the floor; rewrites docs/performance.md
 	@sh tests/packages.sh kresd:knot-resolver pdns_recursor:pdns-recursor
 	@$(BIN)/python -m perf --json docs/performance.json --report $(BENCH)

@@ -30,6 +30,7 @@ from perf.loadgen import LoadError
 from perf.results import Block, Results
 from perf.targets import verdicts
 from perf.workloads import WORKLOADS
+from tests.support.unbound import UnboundError
 
 DOCS = contestants.ROOT / "docs"
 INTERRUPTED = 130
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             status = measure(options, peers, missing, had, path, screen)
         except KeyboardInterrupt:
             status = INTERRUPTED
-        except LoadError as problem:
+        except (LoadError, UnboundError) as problem:
             screen.warn(str(problem))
             status = 1
         finally:

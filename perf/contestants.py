@@ -83,10 +83,13 @@ def coredns_like(name: str, program: str) -> Contestant:
     """A CoreDNS or node-cache binary, with our Corefile."""
 
     def command(plan: Plan) -> list[str]:
-        flags = ["-conf", corefile(plan)]
-        if name == "node-cache":
+        path = corefile(plan)
+        flags = ["-conf", path]
+        if name == "node-cache":  # it writes what it makes of the template to -conf before it reads that
+            written = plan.folder / "written"
+            shutil.copy(path, written)
+            flags = ["-conf", str(written), "-basecorefile", path]
             flags += ["-localip", plan.host, "-setupinterface=false", "-setupiptables=false", "-skipteardown=true"]
-            flags += ["-basecorefile", str(plan.folder / "none"), "-health-port", "0"]
             flags += ["-metrics-listen-address", f"{plan.host}:0"]
         return [program, *flags]
 

@@ -106,7 +106,8 @@ def test_what_there_is_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in printed for name in WORKLOADS)
 
 
-def test_ctrl_c_ends_everything_that_was_started() -> None:
+@pytest.mark.parametrize("to", ["us", "all of the terminal"])
+def test_ctrl_c_ends_everything_that_was_started(to: str) -> None:
     process = subprocess.Popen(
         perf("cached-udp", "--peers", PEERS, "--lanes", "python"),
         cwd=contestants.ROOT,
@@ -122,7 +123,7 @@ def test_ctrl_c_ends_everything_that_was_started() -> None:
             said.append(line)
             if "filling" in line:
                 break
-        process.send_signal(signal.SIGINT)
+        (os.kill if to == "us" else os.killpg)(process.pid, signal.SIGINT)
         process.communicate(timeout=LIMIT_S)
         assert process.returncode == command.INTERRUPTED, "".join(said)
         with pytest.raises(ProcessLookupError):
