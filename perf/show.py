@@ -81,7 +81,8 @@ class Rich:
         if self._plain:
             self._plain.say(text)
         elif self._status is None:
-            self._status = self._err.status(text)
+            # Once a second: it runs on the load's processor.
+            self._status = self._err.status(text, refresh_per_second=1)
             self._status.start()
         else:
             self._status.update(text)
@@ -92,6 +93,7 @@ class Rich:
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; where nobody watches, plain text of full width."""
+        self.close()
         if not self._out.is_terminal:
             print(f"\n{title}\n{plain(head, rows)}\n", flush=True)
             return
