@@ -172,9 +172,7 @@ class Daemon:
         if old is not None:
             # Flights that began with the old parts end with them.
             self._replaced.add(old)
-            self.timers.call_after(
-                2 * DRAIN_S, lambda: self._hold(self._close_replaced(old), "closing replaced parts")
-            )
+            self.timers.call_after(2 * DRAIN_S, lambda: self._hold(self._close_replaced(old), "closing old parts"))
 
     def _http_routes(self, settings: Settings) -> Any:
         ready = [block.ready for block in settings.blocks if block.ready]
@@ -269,9 +267,8 @@ class Daemon:
         self._turns.close()
         self._prober.close()
         await self._http.close()
-        for parts in (*self._replaced, self._parts):
-            if parts is not None:
-                await parts.close()
+        for parts in (*self._replaced, *filter(None, (self._parts,))):
+            await parts.close()
         await self.listeners.close()
         if self._source in self.registry.sources:
             self.registry.sources.remove(self._source)

@@ -106,6 +106,17 @@ async def test_a_flight_in_the_air_ends_with_the_upstream_that_it_began_with(pro
         assert one.count("web.example.") == 1
 
 
+async def test_an_upstream_that_goes_on_keeps_its_counters() -> None:
+    async with scripted.running() as one, serving(blocks(one, "example.")) as server:
+        one.answer("web.example.", "A", record("web.example."))
+        assert await server.reload(blocks(one, "example.", cache="cache 20"))
+        await server.client.ask("web.example.")
+        await server.go_on(15, 1)  # the old parts are closed
+        counters = server.daemon.registry.upstreams[f"{one.host}:{one.port}"]
+        assert counters.users == 1
+        assert sum(counters.by_rcode[0].counts) == 1
+
+
 @pytest.mark.parametrize("how", ["address", "resolv.conf", "name"])
 async def test_a_client_that_asks_throughout_loses_nothing(how: str, tmp_path: Path) -> None:
     """Twenty reloads, each with other options, while cold names are asked for all the time."""
