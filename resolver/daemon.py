@@ -6,7 +6,8 @@ Reload new parts beside the old ones → new sockets → one assignment per list
        changes nothing and says why.
 
 What happens once the process is under way (timers, reload checks, signals) is held here; what is built is in
-`resolver.build`, the sockets are in `resolver.listeners`.
+`resolver.build`, the sockets are in `resolver.listeners`. Longer than 300 lines because start, reload and stop undo
+each other: what one of them opens is closed in sight of it.
 """
 
 import asyncio
