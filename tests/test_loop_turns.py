@@ -4,7 +4,8 @@ A unit of work is one call made by this package, of Python or of C, as `sys.setp
 around it, it takes 0.1 to 0.2 us, so `WORK_MAX` of them are less than 5 ms.
 
 What cannot be sliced, and is not seen by counting calls: a table that grows past a power of two is copied at once
-(5 ms at 87,000 entries), and so is the list of keys that a sweep goes through (3 ms). Settings are read in a thread.
+(5 ms at 87,000 entries), and so is the list of keys that a sweep goes through (3 ms). Settings are read in a
+thread.
 """
 
 import asyncio
@@ -29,7 +30,12 @@ from tests.support import node, scripted
 from tests.support.client import Udp, query
 from tests.support.scripted import Reply
 
-WORK_MAX = 25_000
+WORK_MAX = 22_000
+"""For 64 evictions from a store in use, by a batch of misses or by trimming: 64 x `store.MAX_CHANCES` is 16,384."""
+
+LIGHT_MAX = 8_000
+"""For everything else."""
+
 STORED = 12_000
 
 
@@ -141,7 +147,7 @@ async def test_a_scrape() -> None:
         samples = sum(not line.startswith(b"#") for line in page.body.splitlines())
         assert samples > 1_500
         assert len(server.daemon.series.by_key) > 3_400
-        assert turns.worst <= WORK_MAX < turns.total
+        assert turns.worst <= LIGHT_MAX < turns.total
 
 
 async def test_a_reload_that_keeps_a_full_cache_drops_its_renderings() -> None:
@@ -155,7 +161,7 @@ async def test_a_reload_that_keeps_a_full_cache_drops_its_renderings() -> None:
             assert listener.packets is not None
             assert not listener.packets.table
             await settle(server)
-        assert turns.worst <= WORK_MAX
+        assert turns.worst <= LIGHT_MAX
         assert len(cache.success.entries) == STORED
         assert ledger.used_bytes == cache.success.size_bytes < before
 
@@ -167,19 +173,19 @@ async def test_a_reload_that_ends_a_full_cache() -> None:
             assert await server.reload(f"forward . {upstream.host}:{upstream.port}")
             server.clock.jump(11)  # the parts that were replaced are closed
             await settle(server)
-        assert turns.worst <= WORK_MAX
+        assert turns.worst <= LIGHT_MAX
         assert server.daemon.kept.ledger.used_bytes == 0
 
 
 async def test_a_reload_to_a_smaller_capacity() -> None:
     async with scripted.running() as upstream, node.serving(config_of(upstream)) as server:
-        fill(server)
+        fill(server, 2 * STORED)
         cache, _ = parts_of(server)
         for entry in cache.success.entries.values():
             entry.life.uses = 1  # everybody gets a second chance: the most work that evicting can be
         with Turns() as turns:
-            assert await server.reload(config_of(upstream).replace("100000", "10240"))
-            while len(cache.success.entries) > 10_240:
+            assert await server.reload(config_of(upstream).replace("100000", "20480"))
+            while len(cache.success.entries) > 20_480:
                 server.clock.jump(1)
                 await server.daemon.timers.sleep(0.01)
         assert turns.worst <= WORK_MAX
@@ -196,15 +202,15 @@ async def test_a_flush_of_a_full_cache() -> None:
             listener.packets.clear()
             await asyncio.sleep(0)
             await settle(server)
-        assert turns.worst <= WORK_MAX
+        assert turns.worst <= LIGHT_MAX
         assert server.daemon.kept.ledger.used_bytes == 0
 
 
 async def test_a_batch_of_misses_that_evicts_from_a_store_that_is_all_in_use() -> None:
     async with scripted.running() as upstream, node.serving(config_of(upstream)) as server:
-        fill(server)
+        fill(server, 2 * STORED)
         cache, _ = parts_of(server)
-        cache.success.capacity = STORED
+        cache.success.capacity = 2 * STORED
         for entry in cache.success.entries.values():
             entry.life.uses = 1
         upstream.default = Reply(records=("web.example. 30 IN A 192.0.2.7",))
@@ -250,7 +256,7 @@ async def test_a_flight_with_a_thousand_waiters_lands_in_several_turns(reply: Re
             answers = [await client.receive() for client in clients for _ in range(100)]
         assert {answer[:2] for answer in answers} == {number.to_bytes(2, "big") for number in range(100)}
         assert len({answer[2:] for answer in answers}) == 1
-        assert turns.worst <= WORK_MAX / 3
+        assert turns.worst <= LIGHT_MAX
         assert upstream.count("web.example.", "A") == 1
 
 
