@@ -82,7 +82,12 @@ class Parts:
             await discovery.start()
 
     def take_over(self) -> None:
-        """Make the caches follow these settings; those of blocks that are gone give everything back."""
+        """Make the caches follow these settings; those of blocks that are gone give everything back.
+
+        The listeners must use `routes` before the next loop turn.
+        """
+        for loops in self._loops:
+            loops.begin()
         close_unused(self._kept.memories, self._memories)
         self._kept.memories = self._memories
         for block in self.settings.blocks:

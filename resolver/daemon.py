@@ -163,8 +163,9 @@ class Daemon:
             await self.listeners.discard(opened)
             await parts.close()
             raise
-        await parts.start()
+        # Before upstreams are asked: one that answers at once must be expected by then.
         self.readiness.expect(f"forward {block.zones[0]}" for block in settings.blocks if block.forwards)
+        await parts.start()
         old, self._parts = self._parts, parts
         parts.take_over()
         self.listeners.use(parts.routes, opened, DRAIN_S, (old or parts).owes)

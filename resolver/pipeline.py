@@ -222,13 +222,13 @@ class Pipeline:
         self, question: Question, client: Any, listener: Any, route: Route, entry: Entry, now_s: float
     ) -> bytes:
         elapsed_s = int(now_s - entry.stored_s)
+        # `keepttl`: no TTL counts down while the answer is fresh.
+        ttl_offsets = () if self.cache is not None and self.cache.options.keepttl else entry.ttl_offsets
         kind = entry.kind
         opt = None
         if kind == Kind.FAILURE and question.edns_size:
             opt = opt_record(do=question.do, ede_code=EDE_CACHED_ERROR, ede_text="a failure of a moment ago")
-        response = fit(
-            question, entry.packet, entry.ttl_offsets, elapsed_s, entry.floor_s, listener.max_bytes, 0, opt
-        )  # fmt: skip
+        response = fit(question, entry.packet, ttl_offsets, elapsed_s, entry.floor_s, listener.max_bytes, 0, opt)
         series = self.series.count(
             listener.labels, route.zone, route.view, question.qtype, entry.rcode, question.do, "cache",
             question.size_bytes, len(response), 0.0, KIND_LABELS[kind],
@@ -245,7 +245,7 @@ class Pipeline:
             and len(response) == len(entry.packet) + (OPT_BYTES if question.edns_size else 0)
         ):
             packets.keep(
-                question.packet_key, response, client[0], entry.ttl_offsets, entry.stored_s, elapsed_s,
+                question.packet_key, response, client[0], ttl_offsets, entry.stored_s, elapsed_s,
                 entry.floor_s, entry.life, series,
             )  # fmt: skip
         return response

@@ -14,8 +14,13 @@ from typing import Any
 import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 LIMIT_S = 60.0
+
+# Timings never decide a test: a machine that is busy is no counterexample.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

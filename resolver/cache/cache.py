@@ -84,7 +84,7 @@ class Cache:
             Entry,
             (
                 packet,
-                () if options.keepttl else scan.ttl_offsets,
+                scan.ttl_offsets,
                 scan.rcode,
                 kind,
                 now_s,

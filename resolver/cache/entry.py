@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     """A stored answer: bytes and numbers, no objects of records.
 
     packet       As `wire.ttls.scan` returned it, TTLs capped by the maximum.
-    ttl_offsets  From the front of `packet`; empty when TTLs are not to count down (`keepttl`).
+    ttl_offsets  From the front of `packet`.
     rcode        0 to 15.
     kind         The store it is in.
     stored_s     When it came from upstream, by the process clock.

@@ -36,12 +36,24 @@ class LoopWatch:
         self._timers = timers
         self._sought: dict[bytes, tuple[Upstream, Callable[[Upstream], None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._later: list[Callable[[], None]] | None = []
+
+    def begin(self) -> None:
+        """Our listeners know this watch from now on: do the checks that were asked for before."""
+        later, self._later = self._later or [], None
+        for check in later:
+            check()
 
     def check(self, forwarder: Forwarder, leave_out: Callable[[Upstream], None]) -> None:
         """Check all upstreams of `forwarder` in the background; called at start and after each swap.
 
+        Before `begin` it waits: a question that came back would meet listeners that do not know it.
+
         leave_out  Called with an upstream that leads back to us; takes it out of the forwarder and closes it.
         """
+        if self._later is not None:
+            self._later.append(lambda: self.check(forwarder, leave_out))
+            return
         for upstream in forwarder.upstreams:
             task = asyncio.get_running_loop().create_task(self._check(forwarder, upstream, leave_out))
             self._tasks.add(task)

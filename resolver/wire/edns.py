@@ -24,9 +24,7 @@ _OPT = struct.Struct(">BHHIH")
 _OPTION = struct.Struct(">HHH")
 
 
-def opt_record(
-    *, do: bool, extended_rcode: int = 0, ede_code: int | None = None, ede_text: str = ""
-) -> bytes:
+def opt_record(*, do: bool, extended_rcode: int = 0, ede_code: int | None = None, ede_text: str = "") -> bytes:
     """Return our OPT record; with `ede_code`, one extended error in it."""
     options = b""
     if ede_code is not None:
