@@ -19,5 +19,7 @@ def remove(path: str) -> None:
     try:
         if Path(path).read_text().strip() == str(os.getpid()):
             Path(path).unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # it could not be written, or somebody was faster: gone is gone
     except OSError as error:
         logs.warning(f"cannot remove the pidfile {path}: {error.strerror}")

@@ -45,6 +45,14 @@ class Server:
         """What it has printed so far, both streams."""
         return self._log.read_text(errors="replace")
 
+    def send(self, a_signal: signal.Signals) -> None:
+        """Send the signal and wait for nothing."""
+        self._process.send_signal(a_signal)
+
+    def ended(self, within_s: float = STOP_S) -> int:
+        """Return the exit status once it has ended by itself; raises subprocess.TimeoutExpired."""
+        return self._process.wait(within_s)
+
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal, wait for the end, return the exit status. Doing so twice is fine."""
         if self._process.poll() is None:
@@ -65,8 +73,11 @@ def running(
     host: str | None = None,
     port: int | None = None,
     pin_to_cpu: int | None = None,
+    output: int | None = None,
 ) -> Iterator[Server]:
     """Run `resolver -conf FILE` with this Corefile, in which `{host}` and `{port}` are filled in.
+
+    output  Where it writes to, a file descriptor, if not to the file that `Server.output` reads.
 
     Raises ServerError with its output when it does not answer within `START_S`.
     """
@@ -78,12 +89,12 @@ def running(
         (folder / "Corefile").write_text(text)
         log = folder / "log"
         pin = [] if pin_to_cpu is None else ["taskset", "-c", str(pin_to_cpu)]
-        with log.open("wb") as output:
+        with log.open("wb") as log_file:
             process = subprocess.Popen(
                 [*pin, sys.executable, "-m", "resolver", "-conf", str(folder / "Corefile"), *flags],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=log_file if output is None else output,
                 stderr=subprocess.STDOUT,
             )
         server = Server(address, listen_port, log, process)
