@@ -9,7 +9,7 @@ import dns.edns
 import dns.rcode
 
 from tests.support import process
-from tests.test_process import ask
+from tests.support.surroundings import ask
 
 
 def main() -> None:
