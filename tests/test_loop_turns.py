@@ -31,7 +31,7 @@ from tests.support.client import Udp, query
 from tests.support.scripted import Reply
 
 WORK_MAX = 25_000
-"""For 64 evictions from a store in use, by a batch of misses or by trimming: 64 x `store.MAX_CHANCES` is 16,384, and
+"""For 64 evictions from a store in use, by misses or by trimming: 64 x `store.MAX_CHANCES` is 16,384, and
 the turn has its usual work as well."""
 
 LIGHT_MAX = 8_000
