@@ -7,8 +7,9 @@ import dns.flags
 import dns.message
 import dns.opcode
 import dns.rcode
+import pytest
 
-from resolver.report.series import SIZE_BUCKETS_BYTES
+from resolver.report.series import SIZE_BUCKETS_BYTES, TYPE_NAMES, ListenerLabels, SeriesTable
 from tests.support import node, scripted
 from tests.support.client import Tcp, Udp, query
 from tests.support.scrape import Scrape
@@ -54,6 +55,8 @@ class Asker:
         return {key: float(number) for key, number in counted.items()}
 
 
+lanes = pytest.mark.parametrize("lane", ["python", "compiled"])
+
 CONFIG = "cache 30\nprometheus 127.0.0.1:0\nforward . {host}:{port} {{\nprefer_udp\n}}"
 
 
@@ -62,10 +65,11 @@ async def scraped(server: node.Node) -> Scrape:
     return Scrape((await pages.metrics()).body.decode())
 
 
-async def test_every_question_is_counted_once_and_in_the_right_place() -> None:
+@lanes
+async def test_every_question_is_counted_once_and_in_the_right_place(lane: str) -> None:
     async with (
         scripted.running() as upstream,
-        node.serving(CONFIG.format(host=upstream.host, port=upstream.port)) as server,
+        node.serving(CONFIG.format(host=upstream.host, port=upstream.port), lane=lane) as server,
         await Udp.open(server.host, server.port) as udp,
         await Tcp.open(server.host, server.port) as tcp,
     ):
@@ -169,11 +173,12 @@ def check_durations(page: Scrape) -> None:
         assert page.value(f"{family}_bucket", zone=zone, le="+Inf") == answers
 
 
-async def test_what_the_packet_cache_answers_has_its_bytes_in_the_sums() -> None:
+@lanes
+async def test_what_the_packet_cache_answers_has_its_bytes_in_the_sums(lane: str) -> None:
     """The difference of two scrapes around hits alone; the process's own questions are told apart by the clock."""
     async with (
         scripted.running() as upstream,
-        node.serving(CONFIG.format(host=upstream.host, port=upstream.port)) as server,
+        node.serving(CONFIG.format(host=upstream.host, port=upstream.port), lane=lane) as server,
         await Udp.open(server.host, server.port) as udp,
     ):
         upstream.answer("web.example.", "A", "web.example. 30 IN A 192.0.2.7")
@@ -201,3 +206,12 @@ async def test_what_the_packet_cache_answers_has_its_bytes_in_the_sums() -> None
             "resolver_udp_received_total": 50,
         }
         assert {name: after.value(name) - before.value(name) for name in expected} == expected
+
+
+def test_types_without_a_label_of_their_own_share_one_series() -> None:
+    """A client chooses the type: it must not be able to make the table grow."""
+    table, labels = SeriesTable(), ListenerLabels("dns://:53", "udp", "1")
+    for qtype in range(65536):
+        table.count(labels, ".", "", qtype, 0, False, "forward", 40, 40, 0.0)
+    assert len(table.by_key) == len(TYPE_NAMES) + 1
+    assert sum(series.uses for series in table.by_key.values()) == 65536

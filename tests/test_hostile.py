@@ -8,6 +8,7 @@ from pathlib import Path
 import dns.flags
 import dns.message
 import dns.rcode
+import pytest
 
 from resolver.errors import Malformed
 from resolver.wire.ttls import scan
@@ -104,12 +105,13 @@ def resident_bytes(pid: int) -> int:
     raise LookupError(pid)
 
 
-async def test_mutated_packets_on_either_loop() -> None:
+@pytest.mark.parametrize("lane", ["python", "compiled"])
+async def test_mutated_packets_on_either_loop(lane: str) -> None:
     """The smaller twin of the test above; the loop's exception handler fails it."""
     source, seeds = random.Random(7), mutants.queries()
     async with (
         mirror.running() as upstream,
-        node.serving(f"cache 30\nerrors\nloop\nforward . {upstream.host}:{upstream.port}") as server,
+        node.serving(f"cache 30\nerrors\nloop\nforward . {upstream.host}:{upstream.port}", lane=lane) as server,
         await Udp.open(server.host, server.port) as client,
     ):
         good = query("web.example.", "A").to_wire()
