@@ -81,9 +81,7 @@ class LoopWatch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _check(
-        self, forwarder: Forwarder, upstream: Upstream, leave_out: Callable[[Upstream], None]
-    ) -> None:
+    async def _check(self, forwarder: Forwarder, upstream: Upstream, leave_out: Callable[[Upstream], None]) -> None:
         zone = names.from_text(forwarder.options.from_zone.lower())
         label = os.urandom(8).hex().encode()
         name = bytes((len(label),)) + label + zone
