@@ -197,8 +197,9 @@ class Daemon:
         )
         for warning in settings.warnings:
             logs.warning(warning)
-        for place, udp in sorted(self.listeners.udp.items()):
-            logs.info(f"answering on {sockets.text(*place)} (UDP and TCP) for {' '.join(udp.zones())}")
+        if not settings.process.quiet:
+            for place, udp in sorted(self.listeners.udp.items()):
+                logs.info(f"answering on {sockets.text(*place)} (UDP and TCP) for {' '.join(udp.zones())}")
         if settings.process.pidfile:
             pidfile.write(settings.process.pidfile)
 
