@@ -29,6 +29,7 @@ STOP_S = 10.0
 ASK_AGAIN_S = 0.002
 SCRAPE_EVERY_S = 2.0
 SCRAPE_FIRST_S = 1.0
+UNBOUND_COUNTS = ("cachehits", "expired", "queries")
 HTTP_S = 5.0
 
 
@@ -73,7 +74,8 @@ class Server:
             )
             counts = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
             try:
-                return tuple(float(counts[f"total.num.{what}"]) for what in ("cachehits", "expired", "queries"))  # type: ignore[return-value] # three words, three numbers
+                hits, expired, queries = (float(counts[f"total.num.{what}"]) for what in UNBOUND_COUNTS)
+                return hits, expired, queries
             except KeyError:
                 return None
         values = self.metrics()

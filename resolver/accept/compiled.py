@@ -35,8 +35,6 @@ class CompiledUdpListener(UdpListener):
         self.send_failures += lost
         self._lane.settle(self._now() - now_s)
 
-    drain_wildcard = drain
-
     def send(self, response: bytes, client: Any) -> None:
         """Send one datagram; a full buffer or a vanished route loses it, as UDP may."""
         # Once the socket is closed its number may be another's, and the lane knows only the number.

@@ -97,7 +97,7 @@ def decode(query: bytes) -> Question | Rejection | None:
     lower = asked[:-4].lower()
     key = lower + asked[-4:] + _VARIANTS[(DO_BIT if do else 0) | (CD_BIT if flags & CD else 0)]
     packet_key = query[2:] if keep and flags & RD and asked.startswith(lower) else None
-    return tuple.__new__(  # Question's own __new__ is a Python call: 0.2 us for each query
+    return tuple.__new__(  # Question's own __new__ is a Python call: 0.25 us instead of 0.15
         Question, (key, asked, qtype, qclass, query[:2], flags, edns_size, do, len(query), packet_key)
     )
 

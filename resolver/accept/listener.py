@@ -65,7 +65,10 @@ class Listener:
         return route.pipeline.answer(question, client, self, route, now_s)
 
     def send(self, response: bytes, client: object) -> None:
-        """Send an answer that a flight brought. Never raises: a client that is gone is no error."""
+        """Send an answer that a flight brought. Never raises: a client that is gone is no error.
+
+        Here is no socket: each protocol's listener says how.
+        """
         raise NotImplementedError
 
     def _route(self, question: Question) -> Route | None:

@@ -59,9 +59,6 @@ class UdpListener(Listener):
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
-        if self._wildcard:
-            self.drain = self.drain_wildcard  # type: ignore[method-assign] # chosen once, not for each batch
-
     def start(self) -> None:
         """Answer from now on."""
         asyncio.get_running_loop().add_reader(self.sock.fileno(), self.drain)
@@ -87,6 +84,9 @@ class UdpListener(Listener):
 
     def drain(self) -> None:
         """Answer up to one batch of queries; the loop calls this when the socket is readable."""
+        if self._wildcard:
+            self._drain_wildcard()
+            return
         receive, send = self.sock.recvfrom, self.sock.sendto
         lookup = self._kept.table.get
         hits = self._hits
@@ -122,8 +122,11 @@ class UdpListener(Listener):
         if hits:
             self._settle(now_s)
 
-    def drain_wildcard(self) -> None:
-        """As `drain`, with the local address of each query taken along."""
+    def _drain_wildcard(self) -> None:
+        """As `drain`, with the local address of each query taken along.
+
+        What a hit costs is written out in both: one function for it would be a Python call for each.
+        """
         now_s = self._now()
         lookup = self._kept.table.get
         for _ in range(self._batch):

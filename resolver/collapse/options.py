@@ -8,4 +8,4 @@ class CollapseOptions:
     """For one server block."""
 
     flights_max: int = 4000  # different questions waiting for upstream: x about 2 KiB is 8 MiB
-    waiters_max: int = 1000  # clients that wait for one answer: landing them is 1000 x 5 us, one loop turn
+    waiters_max: int = 1000  # clients that wait for one answer: landed in slices of 128, see pipeline

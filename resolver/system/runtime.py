@@ -11,7 +11,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Return what makes the event loop: uvloop's, or asyncio's own where uvloop is not installed."""
     try:
         import uvloop
-    except ImportError:  # plain asyncio works too, at about twice the cost a packet
+    except ImportError:  # plain asyncio works too
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
