@@ -52,12 +52,17 @@ class Life(Protocol):
 
 
 class Rendering:
-    """One answer as bytes after the ID. No `__init__`: filled by `PacketCache.keep`."""
+    """One answer as bytes after the ID. No `__init__`: filled by `PacketCache.keep`.
+
+    follow  Of a ring of renderings for one key: the one that answers next. After a hit the lane puts it into the
+            table in place of this one. None for a rendering that stays where it is.
+    """
 
     __slots__ = (
         "aged_s",
         "body",
         "floor_s",
+        "follow",
         "life",
         "next_s",
         "series",
@@ -71,6 +76,7 @@ class Rendering:
     aged_s: int
     next_s: float
     floor_s: int
+    follow: "Rendering | None"
     life: Life
     series: Series
     size_bytes: int
@@ -122,6 +128,7 @@ class PacketCache:
         rendering.aged_s = elapsed_s
         rendering.next_s = stored_s + elapsed_s + 1
         rendering.floor_s = floor_s
+        rendering.follow = None
         rendering.life = life
         rendering.series = series
         rendering.size_bytes = size
