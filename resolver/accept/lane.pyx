@@ -77,7 +77,11 @@ cdef extern from "<netinet/in.h>" nogil:
     int IP_PKTINFO
     int IPV6_PKTINFO
 
+cdef extern from *:
+    void __builtin_prefetch(const void *) noexcept nogil
+
 cdef enum:
+    CACHE_LINE_BYTES = 64
     QUERY_MAX_BYTES = 4096
     CONTROL_BYTES = 64  # CMSG_SPACE of in6_pktinfo is 40
     MAX_TTL_S = 0x7FFFFFFF
@@ -173,6 +177,13 @@ cdef int _age(PyObject *rendering, PyObject *life, double now_s) except -1:
     return 0
 
 
+cdef struct Tally:
+    PyObject *series  # owned
+    long long uses
+    long long asked_bytes
+    long long answered_bytes
+
+
 cdef class Lane:
     """The batch loop of one UDP socket; holds its buffers, not the socket."""
 
@@ -186,15 +197,16 @@ cdef class Lane:
     cdef iovec *out_parts
     cdef mmsghdr *received
     cdef mmsghdr *answers
+    cdef PyObject **found  # by query of the batch: its rendering, borrowed; NULL for a miss
+    cdef Tally *tallies
+    cdef unsigned int tallied
     cdef list held
-    cdef list hits
 
     def __cinit__(self, int fd, unsigned int batch, bint wildcard):
         self.fd = fd
         self.batch = batch
         self.wildcard = wildcard
         self.held = []
-        self.hits = []
         self.queries = <uint8_t *> PyMem_Calloc(batch, QUERY_MAX_BYTES)
         self.control = <uint8_t *> PyMem_Calloc(batch, CONTROL_BYTES)
         self.peers = <sockaddr_storage *> PyMem_Calloc(batch, sizeof(sockaddr_storage))
@@ -202,9 +214,12 @@ cdef class Lane:
         self.out_parts = <iovec *> PyMem_Calloc(2 * batch, sizeof(iovec))
         self.received = <mmsghdr *> PyMem_Calloc(batch, sizeof(mmsghdr))
         self.answers = <mmsghdr *> PyMem_Calloc(batch, sizeof(mmsghdr))
+        self.found = <PyObject **> PyMem_Calloc(batch, sizeof(PyObject *))
+        self.tallies = <Tally *> PyMem_Calloc(batch, sizeof(Tally))
         if (
             self.queries == NULL or self.control == NULL or self.peers == NULL or self.in_parts == NULL
             or self.out_parts == NULL or self.received == NULL or self.answers == NULL
+            or self.found == NULL or self.tallies == NULL
         ):
             raise MemoryError
         cdef unsigned int i
@@ -216,6 +231,7 @@ cdef class Lane:
             self.received[i].msg_hdr.msg_iovlen = 1
 
     def __dealloc__(self):
+        self._forget_tallies()
         PyMem_Free(self.queries)
         PyMem_Free(self.control)
         PyMem_Free(self.peers)
@@ -223,21 +239,24 @@ cdef class Lane:
         PyMem_Free(self.out_parts)
         PyMem_Free(self.received)
         PyMem_Free(self.answers)
+        PyMem_Free(self.found)
+        PyMem_Free(self.tallies)
 
     def drain(self, listener, dict table, double now_s):
         """Answer up to one batch of queries that came to `listener`; return (received, lost answers).
 
-        What `listener.answer` raises is a bug of ours: the others are answered first, then it goes on.
+        Hits are sent before the first miss is looked at: they wait for nobody, and nothing that a miss does to the
+        packet cache can take their bytes away. What `listener.answer` raises is a bug of ours: the others are
+        answered first, then it goes on.
         """
         cdef int count, i
         cdef unsigned int out = 0
         cdef unsigned int length
         cdef uint8_t *query
-        cdef bytes key
-        cdef PyObject *found
         cdef object answer
         cdef object raised = None
         cdef Py_ssize_t lost
+        self._forget_tallies()
         for i in range(<int> self.batch):
             self.received[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
             if self.wildcard:
@@ -246,26 +265,35 @@ cdef class Lane:
         count = recvmmsg(self.fd, self.received, self.batch, MSG_DONTWAIT, NULL)
         if count < 0:
             return 0, 0 if errno == EAGAIN or errno == EINTR else 1
+        self._look_up(table, count)
         for i in range(count):
-            length = self.received[i].msg_len
-            query = self.queries + i * QUERY_MAX_BYTES
             if self.wildcard:
                 self._turn_around(&self.received[i].msg_hdr)
-            if length > 2:
-                key = PyBytes_FromStringAndSize(<char *> query + 2, length - 2)
-                found = PyDict_GetItemWithError(table, key)
-                if found != NULL and self._hit(found, query, length, now_s, i, out):
+            if self.found[i] != NULL:
+                if self._hit(i, now_s, out):
                     out += 1
-                    continue
+                else:
+                    self.found[i] = NULL
+        self._settle_tallies()
+        lost = self._send(out)
+        if <int> out == count:
+            return count, lost
+        out = 0
+        for i in range(count):
+            if self.found[i] != NULL:
+                continue
+            length = self.received[i].msg_len
+            query = self.queries + i * QUERY_MAX_BYTES
             try:
                 answer = listener.answer(PyBytes_FromStringAndSize(<char *> query, length), self._client(i), now_s)
             except BaseException as error:
                 raised = error
                 continue
             if answer is not None:
-                self._queue(i, out, NULL, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer), answer)
+                self.held.append(answer)
+                self._queue(i, out, NULL, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer))
                 out += 1
-        lost = self._send(out)
+        lost += self._send(out)
         self.held.clear()
         if raised is not None:
             raise raised
@@ -273,10 +301,11 @@ cdef class Lane:
 
     def settle(self, double duration_s):
         """Put the hits of the last batch into their true duration bucket if it was a slow one."""
+        cdef unsigned int i
         if duration_s > FIRST_BUCKET_S:
-            for series in self.hits:
-                series.late(duration_s)
-        self.hits.clear()
+            for i in range(self.tallied):
+                (<object> self.tallies[i].series).late(duration_s, self.tallies[i].uses)
+        self._forget_tallies()
 
     def send(self, bytes response, tuple client):
         """Send one datagram to the `client` of a miss; return whether the kernel took it."""
@@ -296,19 +325,54 @@ cdef class Lane:
             message.msg_controllen = PyBytes_GET_SIZE(control)
         return sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
 
-    cdef bint _hit(
-        self, PyObject *found, uint8_t *query, unsigned int length, double now_s, int i, unsigned int out
-    ) except -1:
-        """Queue a live rendering as answer to query `i`; false if it is none."""
+    cdef int _look_up(self, dict table, int count) except -1:
+        """Find the renderings of a batch, and have the memory that its hits will read on its way to the processor."""
+        cdef int i
+        cdef unsigned int length
+        cdef bytes key
+        cdef PyObject *found
+        cdef PyObject *until
         cdef PyObject *life
-        cdef PyObject *series
         cdef PyObject *body
+        for i in range(count):
+            found = NULL
+            length = self.received[i].msg_len
+            if length > 2:
+                key = PyBytes_FromStringAndSize(<char *> self.queries + i * QUERY_MAX_BYTES + 2, length - 2)
+                found = PyDict_GetItemWithError(table, key)
+                if found != NULL:
+                    __builtin_prefetch(found)
+                    __builtin_prefetch(<char *> found + CACHE_LINE_BYTES)
+            self.found[i] = found
+        for i in range(count):
+            found = self.found[i]
+            if found == NULL:
+                continue
+            if Py_TYPE(found) != RENDERING:
+                self.found[i] = NULL
+                continue
+            __builtin_prefetch(_slot(found, R_LIFE))
+            __builtin_prefetch(_slot(found, R_BODY))
+            __builtin_prefetch(_slot(found, R_NEXT))
+        for i in range(count):
+            found = self.found[i]
+            if found == NULL:
+                continue
+            life = _slot(found, R_LIFE)
+            body = _slot(found, R_BODY)
+            if life != NULL and Py_TYPE(life) == LIFE:
+                __builtin_prefetch(_slot(life, L_UNTIL))
+            if body != NULL and PyByteArray_CheckExact(<object> body):
+                __builtin_prefetch(PyByteArray_AS_STRING(<object> body))
+        return 0
+
+    cdef bint _hit(self, int i, double now_s, unsigned int out) except -1:
+        """Queue the rendering that was found for query `i`; false if it is dead, or not what we expect."""
+        cdef PyObject *found = self.found[i]
+        cdef PyObject *life = _slot(found, R_LIFE)
+        cdef PyObject *series = _slot(found, R_SERIES)
+        cdef PyObject *body = _slot(found, R_BODY)
         cdef Py_ssize_t size
-        if Py_TYPE(found) != RENDERING:
-            return False
-        life = _slot(found, R_LIFE)
-        series = _slot(found, R_SERIES)
-        body = _slot(found, R_BODY)
         if life == NULL or series == NULL or body == NULL or Py_TYPE(life) != LIFE or Py_TYPE(series) != SERIES:
             return False
         if not PyByteArray_CheckExact(<object> body) or now_s >= _number(life, L_UNTIL):
@@ -317,16 +381,44 @@ cdef class Lane:
             _age(found, life, now_s)
         size = PyByteArray_GET_SIZE(<object> body)
         _add(life, L_USES, 1)
-        _add(series, S_USES, 1)
-        _add(series, S_ASKED, length)
-        _add(series, S_ANSWERED, size + 2)
-        self.hits.append(<object> series)
-        self._queue(i, out, query, PyByteArray_AS_STRING(<object> body), size, <object> body)
+        self._tally(series, self.received[i].msg_len, size + 2)
+        self._queue(
+            i, out, self.queries + i * QUERY_MAX_BYTES, PyByteArray_AS_STRING(<object> body), size
+        )
         return True
 
-    cdef int _queue(
-        self, int i, unsigned int out, uint8_t *query_id, char *data, Py_ssize_t size, object keep_alive
-    ) except -1:
+    cdef void _tally(self, PyObject *series, unsigned int asked_bytes, Py_ssize_t answered_bytes) noexcept:
+        """Count one hit. A batch has few series, most often one or two."""
+        cdef unsigned int i = 0
+        while i < self.tallied and self.tallies[i].series != series:
+            i += 1
+        if i == self.tallied:
+            Py_INCREF(<object> series)
+            self.tallies[i].series = series
+            self.tallies[i].uses = self.tallies[i].asked_bytes = self.tallies[i].answered_bytes = 0
+            self.tallied += 1
+        self.tallies[i].uses += 1
+        self.tallies[i].asked_bytes += asked_bytes
+        self.tallies[i].answered_bytes += answered_bytes
+
+    cdef int _settle_tallies(self) except -1:
+        """Put what was counted into the series."""
+        cdef unsigned int i
+        for i in range(self.tallied):
+            _add(self.tallies[i].series, S_USES, self.tallies[i].uses)
+            _add(self.tallies[i].series, S_ASKED, self.tallies[i].asked_bytes)
+            _add(self.tallies[i].series, S_ANSWERED, self.tallies[i].answered_bytes)
+        return 0
+
+    cdef void _forget_tallies(self) noexcept:
+        cdef unsigned int i
+        for i in range(self.tallied):
+            Py_XDECREF(self.tallies[i].series)
+        self.tallied = 0
+
+    cdef void _queue(
+        self, int i, unsigned int out, uint8_t *query_id, char *data, Py_ssize_t size
+    ) noexcept:
         """Put one answer into the batch: the query's ID in front of `data` if given. `data` lives until `_send`."""
         cdef iovec *parts = &self.out_parts[2 * out]
         cdef msghdr *message = &self.answers[out].msg_hdr
@@ -344,8 +436,6 @@ cdef class Lane:
         message.msg_namelen = asked.msg_namelen
         message.msg_control = asked.msg_control if self.wildcard else NULL
         message.msg_controllen = asked.msg_controllen if self.wildcard else 0
-        self.held.append(keep_alive)
-        return 0
 
     cdef Py_ssize_t _send(self, unsigned int out):
         """Send the batch; return how many answers the kernel did not take. One that fails does not stop the others."""

@@ -73,13 +73,13 @@ class Series:
         self.duration_sum_s = 0.0
         self.late_counts: list[int] | None = None
 
-    def late(self, duration_s: float) -> None:
-        """One of `uses` took longer than the first bucket: put it into its own."""
+    def late(self, duration_s: float, number: int = 1) -> None:
+        """As many of `uses` took longer than the first bucket: put them into their own."""
         counts = self.late_counts
         if counts is None:
             counts = self.late_counts = [0] * (len(TIME_BUCKETS_S) + 1)
-        counts[bisect_left(TIME_BUCKETS_S, duration_s)] += 1
-        self.duration_sum_s += duration_s
+        counts[bisect_left(TIME_BUCKETS_S, duration_s)] += number
+        self.duration_sum_s += duration_s * number
 
 
 class SeriesTable:

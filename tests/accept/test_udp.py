@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def test_hits_and_others_of_one_batch_are_each_answered(lane: Lane) -> None:
         bench.reply = lambda wire: answer_to(wire) if len(wire) > 1 else None
         bench.listener.drain()
         answers = [bench.received() for _ in range(5)]
-        assert answers == [answer_to(known), answer_to(other), answer_to(known), answer_to(other), None]
+        assert answers.pop() is None
+        assert Counter(answers) == {answer_to(known): 2, answer_to(other): 2}
         assert bench.listener.received == 5
 
 
