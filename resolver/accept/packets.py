@@ -8,8 +8,13 @@ once a second; nothing is flushed by a timer. When the entry behind it is refres
 Only questions that were asked a second time get a rendering: a flood of names that are asked once fills
 nothing here. One client may add `CLIENT_SHARE` between two sweeps. A full table takes nothing new; a sweep
 drops the dead.
+
+Where `loadbalance` orders an answer's records in several ways, its renderings are a ring: each names the one that
+answers next (`follow`), and after a hit the lane puts that one into the table. A ring lives, counts and goes as one.
+It is a cycle of objects, and the collector is off: who drops one cuts it (`follow = None`).
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from resolver.report.series import Series
@@ -27,7 +32,12 @@ SWEEP_SLOTS = 1280
 """Slots looked at in one sweep: 2,560 a second, so 64,000 renderings are seen once in their 30 s."""
 
 CLIENT_SHARE = 1000
-"""New renderings of one client between two sweeps: alone it needs most of a minute to fill 64 MiB."""
+"""New renderings of one client between two sweeps, each of a ring counted: alone it needs most of a minute to fill
+64 MiB."""
+
+
+Turn = tuple[bytes, tuple[int, ...]]
+"""An answer and where its TTLs stand."""
 
 
 class Ledger(Protocol):
@@ -54,8 +64,8 @@ class Life(Protocol):
 class Rendering:
     """One answer as bytes after the ID. No `__init__`: filled by `PacketCache.keep`.
 
-    follow  Of a ring of renderings for one key: the one that answers next. After a hit the lane puts it into the
-            table in place of this one. None for a rendering that stays where it is.
+    follow      Of a ring: the one that answers next. None for a rendering that stays where it is.
+    size_bytes  What it costs the ledger; of a ring, each says what all of them cost.
     """
 
     __slots__ = (
@@ -104,25 +114,31 @@ class PacketCache:
         floor_s: int,
         life: Life,
         series: Series,
+        others: Sequence[Turn] = (),
     ) -> None:
         """Keep `answer` (whole, TTLs `elapsed_s` old) for the next query with the same bytes, if there is room.
 
         answer       Not truncated: every one of its TTLs is in it.
         ttl_offsets  From the front of `answer`.
+        others       The same answer in other orders, as long as `answer` and as old: they take turns with it.
         """
         table = self.table
-        size = len(key) + len(answer) + OVERHEAD_BYTES
+        rounds = 1 + len(others)
+        size = len(key) + rounds * (len(answer) + OVERHEAD_BYTES)
         old = table.get(key)
         if old is None:
             added = self._added.get(client_host, 0)
             if added >= CLIENT_SHARE or len(table) >= CAPACITY or not self.ledger.has_room(size):
                 return
-            self._added[client_host] = added + 1
+            self._added[client_host] = added + rounds
         else:
             self.ledger.used_bytes -= old.size_bytes
-        body = bytearray(memoryview(answer)[2:])
+            old.follow = None
+            if size > old.size_bytes and not self.ledger.has_room(size):
+                del table[key]
+                return
         rendering = Rendering()
-        rendering.body = body
+        rendering.body = bytearray(memoryview(answer)[2:])
         rendering.ttl_offsets = ttl_offsets
         rendering.stored_s = stored_s
         rendering.aged_s = elapsed_s
@@ -134,6 +150,8 @@ class PacketCache:
         rendering.size_bytes = size
         table[key] = rendering
         self.ledger.used_bytes += size
+        if others:
+            _close_ring(rendering, others)
 
     def age(self, rendering: Rendering, now_s: float) -> None:
         """Bring the TTLs of `rendering` to `now_s`; called when `now_s` has reached its `next_s`."""
@@ -158,9 +176,29 @@ class PacketCache:
             if rendering is not None and rendering.life.until_s <= now_s:
                 del self.table[key]
                 self.ledger.used_bytes -= rendering.size_bytes
+                rendering.follow = None
 
     def clear(self) -> None:
         """Drop everything, as a reload does: labels and options are new."""
         table, self.table = self.table, {}
         self._swept = []
         self.ledger.abandon(table, kill=False)
+
+
+def _close_ring(first: Rendering, others: Sequence[Turn]) -> None:
+    """Let `others` follow `first`, and `first` the last of them."""
+    last = first
+    for answer, ttl_offsets in others:
+        rendering = Rendering()
+        rendering.body = bytearray(memoryview(answer)[2:])
+        rendering.ttl_offsets = ttl_offsets
+        rendering.stored_s = first.stored_s
+        rendering.aged_s = first.aged_s
+        rendering.next_s = first.next_s
+        rendering.floor_s = first.floor_s
+        rendering.life = first.life
+        rendering.series = first.series
+        rendering.size_bytes = first.size_bytes
+        last.follow = rendering
+        last = rendering
+    last.follow = first

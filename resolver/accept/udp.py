@@ -88,7 +88,8 @@ class UdpListener(Listener):
             self._drain_wildcard()
             return
         receive, send = self.sock.recvfrom, self.sock.sendto
-        lookup = self._kept.table.get
+        table = self._kept.table
+        lookup = table.get
         hits = self._hits
         now_s = self._now()
         received = 0
@@ -96,7 +97,8 @@ class UdpListener(Listener):
             for _ in range(self._batch):
                 query, client = receive(QUERY_MAX_BYTES)
                 received += 1
-                rendering = lookup(query[2:])
+                key = query[2:]
+                rendering = lookup(key)
                 if rendering is not None and now_s < rendering.life.until_s:
                     if now_s >= rendering.next_s:
                         self._kept.age(rendering, now_s)
@@ -107,6 +109,8 @@ class UdpListener(Listener):
                     series.response_bytes += 2 + len(rendering.body)
                     hits.append(series)
                     answer: bytes | None = query[:2] + rendering.body
+                    if rendering.follow is not None:
+                        table[key] = rendering.follow
                 else:
                     answer = self.answer(query, client, now_s)
                 if answer is not None:
@@ -128,7 +132,7 @@ class UdpListener(Listener):
         What a hit costs is written out in both: one function for it would be a Python call for each.
         """
         now_s = self._now()
-        lookup = self._kept.table.get
+        table = self._kept.table
         for _ in range(self._batch):
             try:
                 query, ancillary, _, peer = self.sock.recvmsg(QUERY_MAX_BYTES, _ANCILLARY_BYTES)
@@ -139,7 +143,8 @@ class UdpListener(Listener):
                 continue
             self.received += 1
             client = (peer[0], peer, _reply_from(ancillary))
-            rendering = lookup(query[2:])
+            key = query[2:]
+            rendering = table.get(key)
             if rendering is not None and now_s < rendering.life.until_s:
                 if now_s >= rendering.next_s:
                     self._kept.age(rendering, now_s)
@@ -150,6 +155,8 @@ class UdpListener(Listener):
                 series.response_bytes += 2 + len(rendering.body)
                 self._hits.append(series)
                 self.send(query[:2] + rendering.body, client)
+                if rendering.follow is not None:
+                    table[key] = rendering.follow
                 continue
             answer = self.answer(query, client, now_s)
             if answer is not None:

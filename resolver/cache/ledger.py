@@ -55,7 +55,8 @@ class Ledger:
         """Free everything in `table`, which nobody looks into any more: a slice now, the rest by `tidy`.
 
         table  Entries or renderings, still counted; each has `size_bytes`.
-        kill   Renderings made of them are dead when they are freed.
+        kill   They are entries: renderings made of them are dead when they are freed. Else they are renderings,
+               and rings of them are cut.
         """
         if table:
             self._abandoned.append((table, kill))
@@ -74,6 +75,8 @@ class Ledger:
             self.used_bytes -= kept.size_bytes
             if kill:
                 kept.life.until_s = 0.0
+            else:
+                kept.follow = None
             if not table:
                 self._abandoned.pop()
             number -= 1

@@ -5,7 +5,7 @@ and a clock that only the test moves. `LANES` is the list that tests are paramet
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -60,6 +60,16 @@ def answer_to(wire: bytes, ttl_s: int = 300, addresses: int = 2) -> bytes:
     for number in range(1, addresses + 1):  # one by one: dnspython shuffles the records of a set
         message.answer.append(dns.rrset.from_text(name, ttl_s, "IN", "A", f"192.0.2.{number}"))
     return message.to_wire()
+
+
+def orders_of(wire: bytes, ttl_s: int = 300, addresses: int = 3, orders: int | None = None) -> list[bytes]:
+    """The same answer in `orders` orders (default: as many as addresses), each with another address first."""
+    answer = answer_to(wire, ttl_s, addresses)
+    size = 16  # a pointer to the question's name, ten bytes, the address
+    start = len(answer) - addresses * size
+    records = [answer[at : at + size] for at in range(start, len(answer), size)]
+    turns = range(addresses if orders is None else orders)
+    return [answer[:start] + b"".join(records[turn:] + records[:turn]) for turn in turns]
 
 
 def ttls_of(answer: bytes) -> set[int]:
@@ -142,15 +152,17 @@ class Bench:
         client: object = "client",
         floor_s: int = 0,
         elapsed_s: int = 0,
+        others: Sequence[bytes] = (),
     ) -> tuple[Life, Series]:
-        """Keep a rendering as the pipeline does, stored `elapsed_s` ago; return its life and series."""
+        """Keep a rendering (with `others`, a ring) as the pipeline does; return its life and series."""
         answer = answer or answer_to(wire)
         lives = lives or life()
         series = self.series.count(LABELS, ".", "", 1, 0, False, "cache", len(wire), len(answer), 0.0, "success")
         offsets = scan(answer).ttl_offsets
         self.packets.keep(
-            wire[2:], answer, client, offsets, self.clock.now_s - elapsed_s, elapsed_s, floor_s, lives, series
-        )
+            wire[2:], answer, client, offsets, self.clock.now_s - elapsed_s, elapsed_s, floor_s, lives, series,
+            [(other, scan(other).ttl_offsets) for other in others],
+        )  # fmt: skip
         return lives, series
 
     def close(self) -> None:
