@@ -7,6 +7,10 @@ So a full receive queue, a stuck pipeline or a dead socket turns /health red, an
 `Health` is pure: who was asked, who answered when. `Prober` owns the sockets. Each question goes out from a new
 source port: where two generations of this process share an address, the kernel picks one of them by the
 port, and an answer without our nonce only means that the other one was picked: ask again, at once.
+
+A *guarded* target is a node's local address. Before our rules stand, kube-proxy sends every question to it on to
+the cluster's DNS: an answer from there proves nothing, and silence would make the cluster's illness ours. So it is
+asked only while its guard is open, by packets with `mark`, which the rules keep from kube-proxy.
 """
 
 import asyncio
@@ -36,10 +40,15 @@ class Health:
 
     def __init__(self) -> None:
         self._last_s: dict[Target, float | None] = {}
+        self._guarded = False
 
-    def expect(self, targets: Iterable[Target]) -> None:
-        """From now on exactly these must answer; what is known of those that stay is kept."""
+    def expect(self, targets: Iterable[Target], *, guarded: bool = False) -> None:
+        """From now on exactly these must answer; what is known of those that stay is kept.
+
+        guarded  There are more, which cannot be asked now: no target at all is no illness then.
+        """
         self._last_s = {target: self._last_s.get(target) for target in targets}
+        self._guarded = guarded
 
     def answered(self, target: Target, now_s: float) -> None:
         """`target` has answered."""
@@ -48,7 +57,7 @@ class Health:
 
     def problem(self, now_s: float) -> str | None:
         """Return what is wrong, in one line, or None while every target answered within HEALTHY_FOR_S."""
-        if not self._last_s:
+        if not self._last_s and not self._guarded:
             return "no socket is open"
         for (host, port), last_s in self._last_s.items():
             if last_s is None:
@@ -78,8 +87,11 @@ def is_ours(answer: bytes, query_id: bytes) -> bool:
 class _Round:
     """One question to one target, until its answer or the end of the second."""
 
-    def __init__(self, target: Target, started_s: float, ended: Callable[["_Round", bool], None]) -> None:
+    def __init__(
+        self, target: Target, mark: int, started_s: float, ended: Callable[["_Round", bool], None]
+    ) -> None:
         self.target = target
+        self._mark = mark
         self.started_s = started_s
         self._ended = ended
         self._loop = asyncio.get_running_loop()
@@ -95,6 +107,8 @@ class _Round:
         family = socket.AF_INET6 if ":" in self.target[0] else socket.AF_INET
         try:
             self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            if self._mark:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
             self._socket.connect(self.target)
             self._socket.send(build_query(self._query_id))
         except OSError:
@@ -127,28 +141,56 @@ class _Round:
 
 
 class Prober:
-    """Asks every target once a second and tells `Health` and the counters."""
+    """Asks every target once a second and tells `Health` and the counters.
 
-    def __init__(self, health: Health, counters: HealthCounters, timers: Timers) -> None:
+    on_round  Called when a round is over, that is when each target has answered or the second has passed, with the
+              time and the targets that answered.
+    mark      SO_MARK of questions to guarded targets; needs CAP_NET_ADMIN, as the rules that look for it do.
+    """
+
+    def __init__(self, health: Health, counters: HealthCounters, timers: Timers, mark: int = 0) -> None:
+        self.on_round: Callable[[float, frozenset[Target]], None] = lambda now_s, answered: None
         self._health = health
         self._counters = counters
         self._timers = timers
+        self._mark = mark
+        self._wanted: tuple[Target, ...] = ()
+        self._guarded: frozenset[Target] = frozenset()
+        self._open = False
         self._targets: tuple[Target, ...] = ()
         self._rounds: dict[Target, _Round] = {}
+        self._answered: set[Target] = set()
         self._failed: set[Target] = set()
         self._running: asyncio.Task[None] | None = None
 
-    def aim(self, targets: Iterable[Target]) -> None:
-        """Ask exactly these from now on, the first time at once; `reachable` turns a bound address into one."""
-        self._targets = tuple(dict.fromkeys(targets))
-        self._health.expect(self._targets)
+    def aim(self, targets: Iterable[Target], guarded: Iterable[Target] = ()) -> None:
+        """Ask exactly these from now on, the first time at once; `reachable` turns a bound address into one.
+
+        guarded  Asked too, but only while the guard is open. One that is not among `targets` says nothing of our
+                 health: it is another way to a socket that is there.
+        """
+        self._wanted = tuple(dict.fromkeys(targets))
+        self._guarded = frozenset(guarded)
+        self._aim()
+
+    def open_guard(self, is_open: bool) -> None:
+        """Our rules stand, or do not any more."""
+        if self._open != is_open:
+            self._open = is_open
+            self._aim()
+
+    def _aim(self) -> None:
+        everyone = dict.fromkeys((*self._wanted, *sorted(self._guarded)))
+        self._targets = tuple(target for target in everyone if self._open or target not in self._guarded)
+        expected = [target for target in self._targets if target in self._wanted]
+        self._health.expect(expected, guarded=len(expected) < len(self._wanted))
         self._failed &= set(self._targets)
         for target in [target for target in self._rounds if target not in self._targets]:
             self._rounds.pop(target).close()
         if self._running is None:
             self._running = logs.held(asyncio.create_task(self._run()), "the health prober")
         else:
-            self._ask([target for target in self._targets if target not in self._rounds])
+            self._ask()
 
     def close(self) -> None:
         """Ask no more."""
@@ -161,16 +203,20 @@ class Prober:
 
     async def _run(self) -> None:
         while True:
-            self._ask(self._targets)
+            self._ask()
             await self._timers.sleep(EVERY_S)
             for waiting in list(self._rounds.values()):
                 self._ended(waiting, False)
 
-    def _ask(self, targets: Iterable[Target]) -> None:
+    def _ask(self) -> None:
+        """Ask every target that no question is on its way to."""
         now_s = self._timers.now()
+        targets = [target for target in self._targets if target not in self._rounds]
         for target in targets:
-            asked = self._rounds[target] = _Round(target, now_s, self._ended)
-            asked.ask()
+            mark = self._mark if target in self._guarded else 0
+            self._rounds[target] = _Round(target, mark, now_s, self._ended)
+        for target in targets:
+            self._rounds[target].ask()
 
     def _ended(self, ended: _Round, answered: bool) -> None:
         ended.close()
@@ -179,12 +225,16 @@ class Prober:
         now_s = self._timers.now()
         self._counters.durations.observe(now_s - ended.started_s)
         if answered:
+            self._answered.add(target)
             self._health.answered(target, now_s)
             if target in self._failed:
                 self._failed.discard(target)
                 logs.info(f"{target[0]}:{target[1]}/udp answers again", plugin="health")
-            return
-        self._counters.failures += 1
-        if target not in self._failed:
-            self._failed.add(target)
-            logs.warning(f"{target[0]}:{target[1]}/udp did not answer our own question", plugin="health")
+        else:
+            self._counters.failures += 1
+            if target not in self._failed:
+                self._failed.add(target)
+                logs.warning(f"{target[0]}:{target[1]}/udp did not answer our own question", plugin="health")
+        if not self._rounds:
+            heard, self._answered = frozenset(self._answered), set()
+            self.on_round(now_s, heard)

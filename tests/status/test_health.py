@@ -1,23 +1,13 @@
 """When /health is true, asked through real sockets."""
 
-import asyncio
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver import logs
-from resolver.accept.decode import decode
-from resolver.builtin import selfcheck
-from resolver.clock import Timers
-from resolver.metrics import HealthCounters
-from resolver.reply.fit import fit
-from resolver.status.health import TRIES, Health, Prober, Target, build_query, is_ours, reachable
-from resolver.wire.question import Question
-from tests.support.jumping import JumpingClock
+from resolver.status.health import TRIES, Health, Target, build_query, is_ours, reachable
+from tests.status.asking import Bench, answered, serve
 
 A, B = ("127.0.0.1", 53), ("10.0.0.10", 53)
 
@@ -62,16 +52,6 @@ def test_wildcards_are_asked_on_loopback() -> None:
     ]  # fmt: skip
 
 
-def answered(query: bytes) -> bytes:
-    """The answer that the pipeline gives to `query`, or REFUSED if it is not this process's own question."""
-    question = decode(query)
-    assert type(question) is Question
-    own = selfcheck.answer(question)
-    if own is None:
-        return query[:2] + b"\x80\x05" + query[4:]
-    return fit(question, own.packet, (), 0, 0, 1232, 0)
-
-
 def test_the_question_is_one_that_the_decoder_takes_and_we_answer() -> None:
     answer = answered(build_query(b"\x12\x34"))
     assert is_ours(answer, b"\x12\x34")
@@ -94,86 +74,6 @@ def test_what_is_not_ours(packet: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_are_ours_by_chance(packet: bytes) -> None:
     assert not is_ours(b"\x12\x34" + packet, b"\x12\x34")
-
-
-class Daemon(asyncio.DatagramProtocol):
-    """A UDP socket that answers as `reply` says; `asked` tells of each question."""
-
-    def __init__(self, reply: Callable[[bytes], bytes | None]) -> None:
-        self.reply = reply
-        self.asked = asyncio.Event()
-        self.questions = 0
-        self.ports: set[int] = set()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.questions += 1
-        self.ports.add(addr[1])
-        answer = self.reply(data)
-        if answer is not None:
-            self.transport.sendto(answer, addr)
-        self.asked.set()
-
-
-async def serve(reply: Callable[[bytes], bytes | None]) -> tuple[Daemon, Target]:
-    transport, daemon = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Daemon(reply), local_addr=("127.0.0.1", 0)
-    )
-    host, port = transport.get_extra_info("sockname")[:2]
-    return daemon, (host, port)
-
-
-class Lines(logs.Log):
-    """Lines are kept for the test."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def line(
-        self,
-        level: logs.Level,
-        text: str,
-        *,
-        plugin: str = "",
-        detail: str = "",
-        channel: str = "",
-        fields: logs.Fields,
-    ) -> None:
-        self.said.append(f"{level} {plugin} {text}")
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    log = Lines()
-    before = logs.use(log)
-    yield log.said
-    logs.use(before)
-
-
-class Bench:
-    """A prober, its clock and its counters."""
-
-    def __init__(self) -> None:
-        self.clock = JumpingClock()
-        self.timers = Timers(asyncio.get_running_loop(), self.clock)
-        self.health = Health()
-        self.counters = HealthCounters()
-        self.prober = Prober(self.health, self.counters, self.timers)
-
-    async def until_counted(self, rounds: int) -> None:
-        """Wait until so many questions have ended."""
-        while sum(self.counters.durations.counts) < rounds:
-            await self.timers.sleep(0.01)
-
-    def problem(self) -> str | None:
-        return self.health.problem(self.clock())
-
-    def close(self) -> None:
-        self.prober.close()
-        self.timers.close()
 
 
 async def test_answers_make_healthy_and_silence_ends_it(lines: list[str]) -> None:
