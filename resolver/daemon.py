@@ -28,7 +28,7 @@ from resolver.clock import Now, Timers
 from resolver.errors import ResolverError
 from resolver.kept import Kept
 from resolver.listeners import Listeners, Pair
-from resolver.readings import readings_of
+from resolver.readings import conntrack_readings, readings_of
 from resolver.report.series import SeriesTable
 from resolver.settings import reload
 from resolver.settings.loading import load
@@ -91,6 +91,7 @@ class Daemon:
             await self._close()
             raise
         self.registry.sources.append(self._source)
+        self.registry.file_sources.append(conntrack_readings)
         self._every(SWEEP_EVERY_S, self._sweep)
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
         self._turns.start()
@@ -275,6 +276,7 @@ class Daemon:
         await self.listeners.close()
         if self._source in self.registry.sources:
             self.registry.sources.remove(self._source)
+            self.registry.file_sources.remove(conntrack_readings)
         self.timers.close()
 
 

@@ -165,7 +165,10 @@ Source = Callable[[], Iterable[Reading]]
 
 @dataclass(slots=True)
 class Registry:
-    """Everything that a scrape reads, but the series. `plugins` is replaced as a whole at each reload."""
+    """Everything that a scrape reads, but the series. `plugins` is replaced as a whole at each reload.
+
+    file_sources  As `sources`, for those that read files: called in a thread.
+    """
 
     process: ProcessCounters = field(default_factory=ProcessCounters)
     health: HealthCounters = field(default_factory=HealthCounters)
@@ -174,6 +177,7 @@ class Registry:
     upstreams: dict[str, UpstreamCounters] = field(default_factory=dict)
     plugins: tuple[PluginEnabled, ...] = ()
     sources: list[Source] = field(default_factory=list)
+    file_sources: list[Source] = field(default_factory=list)
 
     def cache(self, server: str, zones: str, view: str = "") -> CacheCounters:
         """Return the counters with these labels; they are made once and live as long as the process."""

@@ -1,6 +1,8 @@
 """Numbers of our own that have no class: read from the parts when a scrape asks (`metrics.Source`)."""
 
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 
 from resolver.accept.lanes import lane_of
 from resolver.accept.listener import Listener
@@ -9,15 +11,46 @@ from resolver.accept.udp import UdpListener
 from resolver.kept import Kept
 from resolver.listeners import Listeners
 from resolver.metrics import Reading, Source
+from resolver.system import conntrack, queues
 
 
 def readings_of(kept: Kept, listeners: Listeners) -> Source:
     """Return the source; it reads the listeners that exist when it is asked."""
 
     def read() -> list[Reading]:
-        return [*_kept(kept), *_sockets(list(listeners.udp.values()), list(listeners.tcp.values()))]
+        udp, tcp = list(listeners.udp.values()), list(listeners.tcp.values())
+        return [*_kept(kept), *_sockets(udp, tcp), *_receive_queues(udp), *_accept_queues(tcp)]
 
     return read
+
+
+def conntrack_readings() -> list[Reading]:
+    """Return what the kernel's connection tracking says. It reads files: for `Registry.file_sources`."""
+    readings = []
+    if (table := conntrack.table()) is not None:
+        readings += [
+            _gauge("resolver_conntrack_entries", "Connections that the kernel tracks now.", table.entries),
+            _gauge("resolver_conntrack_entries_limit", "Connections that it tracks at most.", table.limit),
+        ]
+    if (lost := conntrack.losses()) is not None:
+        readings += [
+            _counter(
+                "resolver_conntrack_insert_failures_total",
+                "Connections that got no entry: a race, or no free port.",
+                lost.insert_failed,
+            ),
+            _counter(
+                "resolver_conntrack_drops_total",
+                "Packets dropped because no entry could be had.",
+                lost.dropped,
+            ),
+            _counter(
+                "resolver_conntrack_early_drops_total",
+                "Entries given up early to make room in a full table.",
+                lost.early_dropped,
+            ),
+        ]
+    return readings
 
 
 def _kept(kept: Kept) -> list[Reading]:
@@ -81,6 +114,36 @@ def _sockets(udp: list[UdpListener], tcp: list[TcpListener]) -> list[Reading]:
             "resolver_packets_dropped_total", "Packets left unanswered on purpose.", "reason", dropped
         ),
     ]  # fmt: skip
+
+
+def _receive_queues(listeners: Iterable[UdpListener]) -> list[Reading]:
+    """Return what waits at each UDP address and what was lost there; a wildcard's two sockets are one address."""
+    waiting, buffers, drops = Counter[str](), Counter[str](), Counter[str]()
+    for listener in listeners:
+        with suppress(OSError):  # a kernel that does not say it
+            found = queues.receive_queue(listener.sock)
+            waiting[listener.labels.server] += found.waiting_bytes
+            buffers[listener.labels.server] += found.buffer_bytes
+            drops[listener.labels.server] += found.drops
+    return [
+        *_labelled_gauge("resolver_udp_receive_queue_bytes", "Receive buffer in use now.", "server", waiting),
+        *_labelled_gauge("resolver_udp_receive_buffer_bytes", "Receive buffer in all.", "server", buffers),
+        *_labelled("resolver_udp_receive_drops_total", "Datagrams that the kernel dropped.", "server", drops),
+    ]
+
+
+def _accept_queues(listeners: Iterable[TcpListener]) -> list[Reading]:
+    """Return the same for TCP, of connections that wait to be accepted."""
+    waiting, drops = Counter[str](), Counter[str]()
+    for listener in listeners:
+        with suppress(OSError):  # a kernel that does not say it
+            found = queues.accept_queue(listener.sock)
+            waiting[listener.labels.server] += found.waiting
+            drops[listener.labels.server] += found.drops
+    return [
+        *_labelled_gauge("resolver_tcp_accept_queue", "Connections that wait to be accepted.", "server", waiting),
+        *_labelled("resolver_tcp_accept_drops_total", "Connections that the kernel dropped.", "server", drops),
+    ]
 
 
 def _gauge(name: str, text: str, value: float) -> Reading:

@@ -19,6 +19,8 @@ for more in "$@"; do
 done
 need openssl openssl
 need ip iproute2
+need nft nftables
+need conntrack conntrack
 need cc gcc
 # The compiled lane is built for the tests, and needs what Python's own headers say.
 header='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'

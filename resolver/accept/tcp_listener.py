@@ -25,6 +25,7 @@ class TcpListener(Listener):
     ) -> None:
         """Take over `sock`, bound, listening and non-blocking."""
         super().__init__(labels, STREAM_BYTES, series, None)
+        self.sock = sock
         self.server = TcpServer(sock, self.answer, options, timers, timers.now)
 
     def send(self, response: bytes, client: Any) -> None:

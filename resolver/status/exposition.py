@@ -12,10 +12,10 @@ What callers may rely on:
 
 import asyncio
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from resolver import VERSION, logs
-from resolver.metrics import Reading, Registry
+from resolver.metrics import Reading, Registry, Source
 from resolver.report.series import SeriesTable
 from resolver.status import families as f
 from resolver.status.fold import (
@@ -47,11 +47,12 @@ class Exposition:
 
     async def prepare(self) -> None:
         """Import the library, so that the first scrape need not."""
-        await self._of_process()
+        await self._from_files()
 
-    def steps(self) -> Iterator[bytes]:
+    def steps(self, of_files: Iterable[Reading] = ()) -> Iterator[bytes]:
         """Yield the text of a scrape piece by piece, each one turn's worth of work; some pieces are empty.
 
+        of_files  What was read from files already: a step reads none.
         `process_*` and `python_*` are not in it.
         """
         from resolver.status.collector import chunks  # the library: see above
@@ -62,7 +63,7 @@ class Exposition:
             for series in every[start : start + SERIES_PER_SLICE]:
                 fold.add(series)
             yield b""
-        for family, samples in self._families(fold):
+        for family, samples in self._families(fold, of_files):
             yield from chunks(family, samples)
 
     async def text(self) -> bytes:
@@ -75,18 +76,22 @@ class Exposition:
 
     async def _run(self) -> bytes:
         try:
-            pieces = [await self._of_process()]
-            for piece in self.steps():
+            text, readings = await self._from_files()
+            pieces = [text]
+            for piece in self.steps(readings):
                 pieces.append(piece)
                 await asyncio.sleep(0)
             return b"".join(pieces)
         finally:
             self._running = None
 
-    async def _of_process(self) -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(None, _of_process, self.runtime_metrics)
+    async def _from_files(self) -> tuple[bytes, list[Reading]]:
+        """Return the text of `process_*` and what `file_sources` read: files are for a thread."""
+        sources = list(self._registry.file_sources)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, _from_files, self.runtime_metrics, sources)
 
-    def _families(self, fold: SeriesFold) -> Iterator[FamilyOf]:
+    def _families(self, fold: SeriesFold, of_files: Iterable[Reading]) -> Iterator[FamilyOf]:
         registry = self._registry
         # `revision` is there because CoreDNS has it; to Prometheus an empty label is no label.
         yield f.BUILD_INFO, {(VERSION, "", f"python{platform.python_version()}"): 1}
@@ -98,13 +103,13 @@ class Exposition:
         yield f.LOG_DROPPED, {(): log.dropped_lines}
         yield f.LOG_SUPPRESSED, {(channel,): count for channel, count in log.suppressed_lines().items()}
         yield f.LONGEST_TURN, {(): round(registry.process.loop_longest_turn_s, 6)}
-        readings: list[Reading] = []
+        readings = list(of_files)
         for source in registry.sources:
             readings.extend(source())
         yield from reading_families(readings)
 
 
-def _of_process(runtime_metrics: bool) -> bytes:
+def _from_files(runtime_metrics: bool, sources: list[Source]) -> tuple[bytes, list[Reading]]:
     from resolver.status import collector  # the library: see above
 
-    return collector.of_process(runtime_metrics)
+    return collector.of_process(runtime_metrics), [reading for source in sources for reading in source()]
