@@ -22,6 +22,7 @@ from resolver.settings.values import shown
 PLACE = "command line"
 SYNC_LEAST_S, SYNC_MAX_S = 1.0, 86400.0
 LOCAL_IPS_MAX = 16
+KUBE_DNS_IPS_MAX = 64
 _INTERFACE_NAME_MAX = 15  # IFNAMSIZ - 1
 
 
@@ -61,11 +62,17 @@ def _boolean(word: str) -> bool:
     raise ValueError(f"{shown(word)} is neither true nor false")
 
 
-def _local_ips(word: str) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(values.ip(each.strip()) for each in word.split(",")))
-    if len(found) > LOCAL_IPS_MAX:
-        raise ValueError(f"{len(found)} addresses, at most {LOCAL_IPS_MAX}")
-    return found
+def _ips(most: int) -> Callable[[str], tuple[str, ...]]:
+    def read(word: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(values.ip(each.strip()) for each in word.split(",")))
+        if len(found) > most:
+            raise ValueError(f"{len(found)} addresses, at most {most}")
+        return found
+
+    return read
+
+
+_local_ips, _kube_dns_ips = _ips(LOCAL_IPS_MAX), _ips(KUBE_DNS_IPS_MAX)
 
 
 def _address(word: str) -> str:
@@ -111,7 +118,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
-SERVING, TEMPLATE, NODE = "Serving", "Kubernetes template and ConfigMaps", "Node set-up (no effect yet)"
+SERVING, TEMPLATE, NODE = "Serving", "Kubernetes template and ConfigMaps", "Node set-up, with -localip"
 
 FLAGS = (
     Flag("conf", "conf", "FILE", _text, "Corefile to serve; stdin reads standard input", SERVING),
@@ -140,11 +147,15 @@ FLAGS = (
     Flag("reloadwithsignal", "reload_with_signal", "", _boolean,
          "take changed files every 10s, also without the reload directive", TEMPLATE),
     Flag("setupinterface", "setup_interface", "", _boolean, "put -localip on a device (true with -localip)", NODE),
-    Flag("setupiptables", "setup_iptables", "", _boolean, "set rules for -localip (true with -localip)", NODE),
+    Flag("setupiptables", "setup_iptables", "", _boolean, "bring pods to us while we live (true with -localip)", NODE),
+    Flag("interception", "interception", "notrack|tracked", _one_of("notrack", "tracked"),
+         "how: past conntrack, or with it where a network policy needs it (notrack)", NODE),
+    Flag("standing-nat", "standing_nat", "IP,IP", _kube_dns_ips,
+         "where pods that ask a link-local -localip get their answers while we are away", NODE),
     Flag("interfacename", "interface_name", "NAME", _interface, "that device (nodelocaldns)", NODE),
-    Flag("skipteardown", "skip_teardown", "", _boolean, "leave both behind at the end (false)", NODE),
+    Flag("skipteardown", "skip_teardown", "", _boolean, "leave the device behind at the end (false)", NODE),
     Flag("syncinterval", "sync_interval_s", "TIME", _sync_interval,
-         "seconds, or a duration like 60s: how often both are checked (60s)", NODE),
+         "seconds, or a duration like 60s: how often all of this is checked and mended (60s)", NODE),
     Flag("health-port", "health_port", "PORT", values.port,
          "port in the rules for health; the health directive has its own (8080)", NODE),
     Flag("version", "asked", "", _boolean, "print the version", SERVING),
@@ -216,13 +227,9 @@ def _settle(fields: dict[str, Any], given: frozenset[str]) -> tuple[ProcessOptio
         if fields.get(field) and not local_ips:
             raise ConfigError(PLACE, 0, f"-{name} needs the addresses; accepted: with -localip IP,IP")
         fields.setdefault(field, bool(local_ips))
-    process = replace(ProcessOptions(), given=given, **fields)
-    if process.setup_interface or process.setup_iptables:
-        warnings.append(
-            "node set-up is not part of this release: no interface and no rules are made for"
-            f" {', '.join(local_ips)} (-setupinterface=false -setupiptables=false silences this)"
-        )
-    return process, tuple(warnings)
+    if fields.get("standing_nat") and not local_ips:
+        raise ConfigError(PLACE, 0, "-standing-nat needs the addresses; accepted: with -localip IP,IP")
+    return replace(ProcessOptions(), given=given, **fields), tuple(warnings)
 
 
 def help_text() -> str:

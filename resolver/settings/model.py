@@ -85,6 +85,8 @@ class ProcessOptions:
     health_port: int = 8080  # only in the node's rules; the `health` directive has its own address
     setup_interface: bool = False  # node-cache's default, true, holds once `-localip` is given
     setup_iptables: bool = False
+    interception: Literal["notrack", "tracked"] = "notrack"
+    standing_nat: tuple[str, ...] = ()  # addresses of kube-dns pods, for pods that ask a link-local address
     interface_name: str = "nodelocaldns"
     skip_teardown: bool = False
     cache_memory_bytes: int = 64 * 1024 * 1024  # of all caches together; flag, else a quarter of the cgroup's limit

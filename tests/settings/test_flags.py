@@ -64,6 +64,11 @@ GOOD: list[tuple[list[str], dict[str, Any]]] = [
         ["-setupinterface", "-setupiptables", "-localip=fd00::10,FD00::10, 10.0.0.1"],
         {"local_ips": ("fd00::10", "10.0.0.1"), "setup_interface": True, "setup_iptables": True},
     ),
+    (["-interception=tracked"], {"interception": "tracked"}),
+    (
+        [*NODE, "-setupiptables=false", "-setupinterface=false", "-standing-nat", "10.244.0.5,fd00::5"],
+        {"local_ips": ("169.254.20.10", "10.96.0.10"), "standing_nat": ("10.244.0.5", "fd00::5")},
+    ),
     (["-cache-memory", "64MiB"], {}),
     (["-cache-memory", "100Mi"], {"cache_memory_bytes": 100 * 2**20}),
     (["-cache-memory=10000000"], {"cache_memory_bytes": 10_000_000}),
@@ -126,6 +131,10 @@ BAD = [
     (["-lane", "fast"], "is not one of auto, python, compiled"),
     (["-setupinterface"], "-setupinterface needs the addresses"),
     (["-setupiptables=true"], "-setupiptables needs the addresses"),
+    (["-interception", "dnat"], "is not one of notrack, tracked"),
+    (["-standing-nat", "10.244.0.5"], "-standing-nat needs the addresses"),
+    ([*NODE, "-standing-nat", "kube-dns"], "is not an IP address"),
+    ([*NODE, "-standing-nat", ",".join(f"10.0.0.{n}" for n in range(65))], "65 addresses, at most 64"),
 ]  # fmt: skip
 
 
@@ -162,8 +171,6 @@ def test_flags_that_only_print(argv: list[str], asked: str) -> None:
     [
         (["-corefile", "/x"], "-corefile /x is taken as -conf (node-cache ignores it)"),
         (["-corefile", "/x", "-conf", "/y"], "-corefile /x is ignored, -conf /y wins"),
-        (NODE, "node set-up is not part of this release: no interface and no rules are made for"),
-        ([*NODE, "-setupinterface=false"], "node set-up is not part of this release"),
     ],
 )
 def test_what_is_taken_otherwise_than_written_is_one_line_of_warning(argv: list[str], warning: str) -> None:
@@ -176,6 +183,7 @@ def test_what_is_taken_otherwise_than_written_is_one_line_of_warning(argv: list[
     "argv",
     [
         [],
+        NODE,
         ["-corefile", "/x", "-conf", "/x"],
         [*NODE, "-setupinterface=false", "-setupiptables=false"],
         ["-setupinterface=false"],
