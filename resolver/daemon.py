@@ -25,7 +25,7 @@ from resolver.accept.packets import SWEEP_EVERY_S
 from resolver.build import Parts, Place, enabled_plugins, interfaces_now
 from resolver.cache.ledger import Ledger
 from resolver.clock import Now, Timers
-from resolver.errors import ResolverError
+from resolver.errors import ConfigMapError, ResolverError
 from resolver.kept import Kept
 from resolver.listeners import Listeners, Pair
 from resolver.readings import conntrack_readings, readings_of
@@ -116,6 +116,7 @@ class Daemon:
                 await self._apply(settings)
             except ResolverError as error:
                 self.registry.process.reload_failed += 1
+                self.registry.process.setup_errors["configmap"] += isinstance(error, ConfigMapError)
                 logs.error(f"reload failed, the old settings stay: {error}", plugin="reload")
                 return False
             self.settings = settings
@@ -196,6 +197,7 @@ class Daemon:
             for zone in block.zones
             for name in enabled_plugins(block)
         )
+        process.setup_errors["configmap"] += settings.without_configmap
         for warning in settings.warnings:
             logs.warning(warning)
         if not settings.process.quiet:

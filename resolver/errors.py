@@ -23,6 +23,10 @@ class ConfigError(ResolverError):
         self.problem = problem
 
 
+class ConfigMapError(ConfigError):
+    """The mounted kube-dns ConfigMap cannot be used; node-cache counts these apart."""
+
+
 class AddressInUse(ResolverError):
     """A listen address that another process holds; the text names the address, the fields say what to look for."""
 
@@ -55,3 +59,11 @@ class UpstreamBusy(UpstreamError):
 
 class TlsFailed(UpstreamError):
     """The TLS handshake with the upstream failed."""
+
+
+class BadSnapshot(ResolverError):
+    """A saved cache that cannot be used: broken, foreign, too old, not ours. Serving goes on without it."""
+
+
+class HandoverFailed(ResolverError):
+    """Another generation of this process could not be talked to; each of the two goes on by itself."""

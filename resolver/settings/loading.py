@@ -15,7 +15,7 @@ text is one line, and nothing else.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from resolver.errors import ConfigError
+from resolver.errors import ConfigError, ConfigMapError
 from resolver.settings import blocks, configmap, corefile, placeholders
 from resolver.settings.environment import memory
 from resolver.settings.environment.machine import LocalMachine, Machine, why
@@ -30,6 +30,8 @@ BUILT_IN = b"""\
     forward . /etc/resolv.conf
 }
 """
+
+WITHOUT_CONFIGMAP = "the kube-dns ConfigMap is left out"
 
 EXAMPLE_LOCAL_IP = "169.254.20.10"
 EXAMPLE_CLUSTER_DNS = "192.0.2.53"
@@ -79,6 +81,7 @@ def load(
         digest=parsed.digest,
         watched_paths=tuple(dict.fromkeys([*watched, *parsed.watched])),
         warnings=tuple(dict.fromkeys([*parsed.warnings, *warnings])),
+        without_configmap=any(warning.endswith(WITHOUT_CONFIGMAP) for warning in warnings),
     )
 
 
@@ -124,8 +127,8 @@ def _kube_dns(
         return configmap.read(directory, machine)
     except ConfigError as error:
         if not starting:
-            raise
-        warnings.append(f"{error}; the kube-dns ConfigMap is left out")
+            raise ConfigMapError(error.file, error.line, error.problem) from None
+        warnings.append(f"{error}; {WITHOUT_CONFIGMAP}")
         return configmap.KubeDns()
 
 

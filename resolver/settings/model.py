@@ -104,6 +104,7 @@ class Settings:
     digest: str = ""  # sha512 in hex of the effective text, templates filled and imports in place
     watched_paths: tuple[str, ...] = ()  # Corefile, imports, template, ConfigMap directories
     warnings: tuple[str, ...] = ()  # one line each, to be logged once at start and at each reload
+    without_configmap: bool = False  # the kube-dns ConfigMap could not be used; a warning says why
 
     @property
     def prometheus(self) -> tuple[PrometheusOptions, ...]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver.errors import ConfigError
+from resolver.errors import ConfigError, ConfigMapError
 from resolver.settings import configmap
 from resolver.settings.configmap import KubeDns
 from resolver.settings.loading import load
@@ -141,8 +141,9 @@ def test_a_broken_configmap_is_left_out_at_start_and_refused_at_a_reload() -> No
     settings = load(NODE, machine)
     assert len(settings.blocks) == 1
     assert "the kube-dns ConfigMap is left out" in settings.warnings[0]
+    assert settings.without_configmap
     assert "/etc/kube-dns" in settings.watched_paths
-    with pytest.raises(ConfigError, match=r"^/etc/kube-dns/stubDomains:1: not JSON"):
+    with pytest.raises(ConfigMapError, match=r"^/etc/kube-dns/stubDomains:1: not JSON"):
         load(NODE, machine, starting=False)
 
 
