@@ -121,6 +121,48 @@ class Cache:
         entry = Entry(packet, (), SERVFAIL, Kind.FAILURE, now_s, life.until_s, 0, 0, life, size)
         self.failures.put(key, entry)
 
+    def restore(
+        self,
+        key: bytes,
+        scan: Scan,
+        kind: Kind,
+        stored_s: float,
+        expires_s: float,
+        floor_s: int,
+        ttl_s: int,
+        uses: int,
+        used_s: float,
+    ) -> bool:
+        """Keep what an earlier process knew, as `put` left it there; tell whether it was kept.
+
+        What is known here already is newer. Nothing gives way to it: see `Store.restore`.
+        """
+        success = kind == Kind.SUCCESS
+        barred = self._no_success if success else self._no_denial
+        if (
+            key in self.success.entries
+            or key in self.denial.entries
+            or (self.zones and not self.covers(key[:-5]))
+            or (barred is not None and _covered(key, barred))
+        ):
+            return False
+        options = self.options
+        life = Life()
+        life.uses = uses
+        life.used_s = used_s
+        life.recheck_s = 0.0
+        life.gap_s = options.prefetch_gap_s
+        life.until_s = expires_s
+        if options.prefetch_amount:
+            keep_s = expires_s - stored_s
+            life.until_s -= min(keep_s, max(1, math.ceil(keep_s * options.prefetch_percent / 100)))
+        packet = scan.packet
+        size = len(packet) + len(key) + 36 * len(scan.ttl_offsets) + OVERHEAD_BYTES
+        entry = Entry(
+            packet, scan.ttl_offsets, scan.rcode, kind, stored_s, expires_s, floor_s, ttl_s, life, size
+        )  # fmt: skip
+        return (self.success if success else self.denial).restore(key, entry)
+
     def upstream_recovered(self) -> None:
         """Forget failures: an upstream that had failed answers again."""
         self.failures.clear()

@@ -49,6 +49,20 @@ class Store:
         if self.ledger.used_bytes > self.ledger.budget_bytes:
             self.ledger.shrink()
 
+    def restore(self, key: bytes, entry: Entry) -> bool:
+        """Keep what an earlier process knew if there is room; `key` is not here yet. Tell whether it was kept.
+
+        What was not in use there is the first to go here, whatever came meanwhile.
+        """
+        if len(self.entries) >= self.capacity or not self.ledger.has_room(entry.size_bytes):
+            return False
+        self.entries[key] = entry
+        if not entry.life.uses:
+            self.entries.move_to_end(key, last=False)
+        self.size_bytes += entry.size_bytes
+        self.ledger.used_bytes += entry.size_bytes
+        return True
+
     def drop(self, key: bytes) -> Entry | None:
         """Forget `key`; return what was there."""
         entry = self.entries.pop(key, None)
