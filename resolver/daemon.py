@@ -28,7 +28,7 @@ from resolver.clock import Now, Timers
 from resolver.errors import ConfigMapError, ResolverError
 from resolver.kept import Kept
 from resolver.listeners import Listeners, Pair
-from resolver.readings import conntrack_readings, readings_of
+from resolver.readings import conntrack_readings, node_readings, readings_of
 from resolver.report.series import SeriesTable
 from resolver.settings import reload
 from resolver.settings.loading import load
@@ -37,6 +37,7 @@ from resolver.status.exposition import Exposition
 from resolver.status.health import Health, Prober, reachable
 from resolver.status.http import HttpServer
 from resolver.status.pages import Pages
+from resolver.status.probe import ProbeSocket
 from resolver.status.ready import Readiness
 from resolver.status.turns import LoopTurns
 from resolver.system import pidfile, runtime
@@ -73,7 +74,8 @@ class Daemon:
         self._exposition = Exposition(self.registry, self.series)
         self._pages = Pages(self._health, self.readiness, self._exposition, now)
         self._http = HttpServer(self.timers)
-        self._source = readings_of(self.kept, self.listeners)
+        self._probe = ProbeSocket(settings.process.probe_socket, self._pages.problems(), self.timers)
+        self._sources = (readings_of(self.kept, self.listeners), node_readings(self.registry.node))
         self._parts: Parts | None = None
         self._replaced: set[Parts] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,11 +88,13 @@ class Daemon:
     async def start(self) -> None:
         """Serve. Raises ResolverError, and then nothing is left open."""
         try:
+            if self.settings.process.probe_socket:
+                await self._probe.open()
             await self._apply(self.settings)
         except ResolverError:
             await self._close()
             raise
-        self.registry.sources.append(self._source)
+        self.registry.sources += self._sources
         self.registry.file_sources.append(conntrack_readings)
         self._every(SWEEP_EVERY_S, self._sweep)
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
@@ -273,11 +277,13 @@ class Daemon:
         self._turns.close()
         self._prober.close()
         await self._http.close()
+        await self._probe.close()
         for parts in (*self._replaced, *filter(None, (self._parts,))):
             await parts.close()
         await self.listeners.close()
-        if self._source in self.registry.sources:
-            self.registry.sources.remove(self._source)
+        if self._sources[0] in self.registry.sources:
+            for source in self._sources:
+                self.registry.sources.remove(source)
             self.registry.file_sources.remove(conntrack_readings)
         self.timers.close()
 

@@ -30,6 +30,15 @@ SETUP_ERRORS = ("configmap", "interface_add", "interface_check", "iptables", "ip
 """node-cache's error types; they are exported from 0 on, so that the first error is an increase."""
 
 
+FAIL_OPEN_REASONS = ("no_answer", "rules_lost", "setup_failed")
+"""Our own question was not answered; what brings pods to us was taken away; it could not be set up."""
+
+PUT_BACK_KINDS = ("accept_rules", "address", "leftovers", "rules", "standing_nat")
+"""What the node's check can find changed by others. `leftovers`: rules of node-local-dns that were there again."""
+
+NODE_COMMANDS = ("ip", "iptables", "nft")
+
+
 class Histogram:
     """Observations by bucket, each counted once; the scrape makes them cumulative. The last count is +Inf."""
 
@@ -139,6 +148,23 @@ class ProcessCounters:
     setup_errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SETUP_ERRORS, 0))
 
 
+@dataclass(slots=True)
+class NodeCounters:
+    """What the set-up of the node is and did (`resolver.node`).
+
+    intercepted  By family, `1` for IPv4 and `2` for IPv6: 1 while pods are brought to every local address of it.
+                 Empty where nobody asked for that.
+    fail_open    We live, we should be asked, and are not: 1. Not while we start or stop.
+    """
+
+    intercepted: dict[str, int] = field(default_factory=dict)
+    fail_open: int = 0
+    failed_open: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAIL_OPEN_REASONS, 0))
+    put_back: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PUT_BACK_KINDS, 0))
+    beats_failed: int = 0  # rounds in which a local address did not answer our own question
+    commands_failed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NODE_COMMANDS, 0))
+
+
 class PluginEnabled(NamedTuple):
     """One directive in force, as `coredns_plugin_enabled` shows it."""
 
@@ -173,6 +199,7 @@ class Registry:
     process: ProcessCounters = field(default_factory=ProcessCounters)
     health: HealthCounters = field(default_factory=HealthCounters)
     forward: ForwardCounters = field(default_factory=ForwardCounters)
+    node: NodeCounters = field(default_factory=NodeCounters)
     caches: dict[tuple[str, str, str], CacheCounters] = field(default_factory=dict)
     upstreams: dict[str, UpstreamCounters] = field(default_factory=dict)
     plugins: tuple[PluginEnabled, ...] = ()

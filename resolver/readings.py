@@ -10,7 +10,7 @@ from resolver.accept.tcp_listener import TcpListener
 from resolver.accept.udp import UdpListener
 from resolver.kept import Kept
 from resolver.listeners import Listeners
-from resolver.metrics import Reading, Source
+from resolver.metrics import NodeCounters, Reading, Source
 from resolver.system import conntrack, queues
 
 
@@ -20,6 +20,46 @@ def readings_of(kept: Kept, listeners: Listeners) -> Source:
     def read() -> list[Reading]:
         udp, tcp = list(listeners.udp.values()), list(listeners.tcp.values())
         return [*_kept(kept), *_sockets(udp, tcp), *_receive_queues(udp), *_accept_queues(tcp)]
+
+    return read
+
+
+def node_readings(node: NodeCounters) -> Source:
+    """Return the source for the set-up of the node."""
+
+    def read() -> list[Reading]:
+        return [
+            *_labelled_gauge(
+                "resolver_interception",
+                "1 while pods are brought to every local address of the family.",
+                "family",
+                node.intercepted,
+            ),
+            _gauge("resolver_fail_open", "1 while we live and pods are at the cluster's DNS.", node.fail_open),
+            *_labelled(
+                "resolver_fail_open_total",
+                "Times that an address failed open, and why.",
+                "reason",
+                node.failed_open,
+            ),
+            *_labelled(
+                "resolver_node_put_back_total",
+                "Parts of the node's set-up that somebody else had changed.",
+                "kind",
+                node.put_back,
+            ),
+            _counter(
+                "resolver_heartbeat_failures_total",
+                "Rounds in which a local address did not answer our own question.",
+                node.beats_failed,
+            ),
+            *_labelled(
+                "resolver_node_command_failures_total",
+                "Commands of the node's set-up that failed.",
+                "command",
+                node.commands_failed,
+            ),
+        ]
 
     return read
 
