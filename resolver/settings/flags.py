@@ -9,12 +9,13 @@ the next word. A flag that is written twice counts as written last. Of node-cach
 `settings.loading`.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from resolver.errors import ConfigError
-from resolver.settings import values
+from resolver.settings import targets, values
 from resolver.settings.environment.memory import LEAST_BYTES
 from resolver.settings.model import ProcessOptions
 from resolver.settings.values import shown
@@ -22,7 +23,8 @@ from resolver.settings.values import shown
 PLACE = "command line"
 SYNC_LEAST_S, SYNC_MAX_S = 1.0, 86400.0
 LOCAL_IPS_MAX = 16
-KUBE_DNS_IPS_MAX = 64
+ENDPOINTS_MAX = 64
+_SOCKET_PATH_MAX_BYTES = 107  # sun_path less its NUL (unix(7))
 _INTERFACE_NAME_MAX = 15  # IFNAMSIZ - 1
 
 
@@ -53,6 +55,12 @@ def _text(word: str) -> str:
     return word
 
 
+def _socket_path(word: str) -> str:
+    if not 0 < len(os.fsencode(word)) <= _SOCKET_PATH_MAX_BYTES or "\0" in word:
+        raise ValueError(f"{shown(word)} is not a path of 1 to {_SOCKET_PATH_MAX_BYTES} bytes")
+    return word
+
+
 def _boolean(word: str) -> bool:
     """Go's strconv.ParseBool."""
     if word in {"1", "t", "T", "true", "TRUE", "True"}:
@@ -62,17 +70,20 @@ def _boolean(word: str) -> bool:
     raise ValueError(f"{shown(word)} is neither true nor false")
 
 
-def _ips(most: int) -> Callable[[str], tuple[str, ...]]:
-    def read(word: str) -> tuple[str, ...]:
-        found = tuple(dict.fromkeys(values.ip(each.strip()) for each in word.split(",")))
-        if len(found) > most:
-            raise ValueError(f"{len(found)} addresses, at most {most}")
-        return found
-
-    return read
+def _local_ips(word: str) -> tuple[str, ...]:
+    return _bounded(tuple(dict.fromkeys(values.ip(each.strip()) for each in word.split(","))), LOCAL_IPS_MAX)
 
 
-_local_ips, _kube_dns_ips = _ips(LOCAL_IPS_MAX), _ips(KUBE_DNS_IPS_MAX)
+def _endpoints(word: str) -> tuple[str, ...]:
+    found = [targets.address(each.strip()) for each in word.split(",")]
+    places = [each.host if each.port == 53 else values.joined(each.host, each.port) for each in found]
+    return _bounded(tuple(dict.fromkeys(places)), ENDPOINTS_MAX)
+
+
+def _bounded(found: tuple[str, ...], most: int) -> tuple[str, ...]:
+    if len(found) > most:
+        raise ValueError(f"{len(found)} addresses, at most {most}")
+    return found
 
 
 def _address(word: str) -> str:
@@ -131,6 +142,8 @@ FLAGS = (
     Flag("lane", "lane", "auto|python|compiled", _one_of("auto", "python", "compiled"),
          "who answers from the packet cache (auto: compiled where it was built)", SERVING),
     Flag("pidfile", "pidfile", "FILE", _text, "write the process id there once we serve", SERVING),
+    Flag("probe-socket", "probe_socket", "PATH", _socket_path,
+         "Unix socket that answers exec probes: health, ready (none)", SERVING),
     Flag("quiet", "quiet", "", _boolean, "log nothing of the start", SERVING),
     Flag("metrics-listen-address", "metrics_listen_address", "ADDR", _address,
          "second metrics endpoint of node-cache (0.0.0.0:9353)", SERVING),
@@ -151,7 +164,7 @@ FLAGS = (
          "bring pods to us while we live (true with -localip)", NODE),
     Flag("interception", "interception", "notrack|tracked", _one_of("notrack", "tracked"),
          "how: past conntrack, or with it where a network policy needs it (notrack)", NODE),
-    Flag("standing-nat", "standing_nat", "IP,IP", _kube_dns_ips,
+    Flag("standing-nat", "standing_nat", "IP[:PORT],...", _endpoints,
          "where pods that ask a link-local -localip get their answers while we are away", NODE),
     Flag("interfacename", "interface_name", "NAME", _interface, "that device (nodelocaldns)", NODE),
     Flag("skipteardown", "skip_teardown", "", _boolean, "leave the device behind at the end (false)", NODE),
@@ -241,6 +254,7 @@ def help_text() -> str:
         "  resolver [flags]             serve; without a Corefile: 127.0.0.1, cache, /etc/resolv.conf",
         "  resolver check FILE [flags]  validate a Corefile and print what it means",
         "  resolver demo [flags]        a small DNS server to try it against, without any network",
+        "  resolver probe ready PATH    ask a process that runs with -probe-socket PATH; or: health",
         "",
         "  try:  resolver -dns.port 5300      and then:  dig @127.0.0.1 -p 5300 example.org",
     ]

@@ -19,6 +19,7 @@ from resolver.cache.options import CacheOptions
 from resolver.forward.options import ForwardOptions
 from resolver.report.options import ErrorsOptions, LogOptions
 from resolver.status.options import HealthOptions, PrometheusOptions, ReadyOptions
+from resolver.system.options import Interception, NodeOptions
 
 Scheme = Literal["dns", "tls", "https", "https3", "grpc", "quic"]
 
@@ -75,6 +76,7 @@ class ProcessOptions:
     local_ips: tuple[str, ...] = ()  # `-localip`: what pods ask; `bind` decides where we listen
     pidfile: str = ""
     quiet: bool = False
+    probe_socket: str = ""  # path of the Unix socket for exec probes; empty: none
     base_corefile: str = "/etc/coredns/Corefile.base"  # template; used when it exists
     kubedns_config_dir: str = ""  # `-kubednscm`: mounted kube-dns ConfigMap; empty: /etc/kube-dns if it exists
     upstream_service: str = "kube-dns"  # its *_SERVICE_HOST fills __PILLAR__CLUSTER__DNS__
@@ -85,13 +87,29 @@ class ProcessOptions:
     health_port: int = 8080  # only in the node's rules; the `health` directive has its own address
     setup_interface: bool = False  # node-cache's default, true, holds once `-localip` is given
     setup_iptables: bool = False
-    interception: Literal["notrack", "tracked"] = "notrack"
+    interception: Interception = "notrack"
     standing_nat: tuple[str, ...] = ()  # addresses of kube-dns pods, for pods that ask a link-local address
     interface_name: str = "nodelocaldns"
     skip_teardown: bool = False
     cache_memory_bytes: int = 64 * 1024 * 1024  # of all caches together; flag, else a quarter of the cgroup's limit
     lane: Literal["auto", "python", "compiled"] = "auto"
     log_format: Literal["text", "json"] = "text"
+
+    @property
+    def node(self) -> NodeOptions:
+        """What is to be done to the node."""
+        return NodeOptions(
+            local_ips=self.local_ips,
+            dns_port=self.dns_port,
+            health_port=self.health_port,
+            interface_name=self.interface_name,
+            setup_interface=self.setup_interface,
+            setup_iptables=self.setup_iptables,
+            skip_teardown=self.skip_teardown,
+            sync_interval_s=self.sync_interval_s,
+            interception=self.interception,
+            standing_nat=self.standing_nat,
+        )
 
 
 @dataclass(frozen=True, slots=True)

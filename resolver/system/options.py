@@ -1,0 +1,54 @@
+"""What the node set-up can say: the flags of node-local-dns (kubernetes/dns 1.26) and ours, with their bounds."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
+
+Interception = Literal["notrack", "tracked"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What this process does to the node it runs on. Addresses are canonical text, as `ipaddress` prints them.
+
+    `notrack`  packets to our addresses skip conntrack, and with it the DNAT of kube-proxy (node-local-dns).
+    `tracked`  they are tracked, and a DNAT to the very same address comes before that of kube-proxy: for nodes
+               whose policy engine forbids NOTRACK (Calico).
+    """
+
+    local_ips: tuple[str, ...] = ()  # `-localip`, at most 16, families may be mixed
+    dns_port: int = 53  # `-dns.port`
+    health_port: int = 8080  # `-health-port`; only in rules
+    interface_name: str = "nodelocaldns"  # `-interfacename`, at most 15 characters (IFNAMSIZ)
+    setup_interface: bool = True  # `-setupinterface`
+    setup_iptables: bool = True  # `-setupiptables`: the rules of this package, whatever program sets them
+    skip_teardown: bool = False  # `-skipteardown`: leave device and ACCEPT rules behind
+    sync_interval_s: float = 60.0  # `-syncinterval`, 1 s to 24 h: how often all of it is looked at
+    interception: Interception = "notrack"
+    standing_nat: tuple[
+        str, ...
+    ] = ()  # kube-dns pods for the standing nat table, `IP` or `IP:PORT`; none: no table
+    alive_s: float = (
+        3.0  # 1 to 60: a process that says nothing for so long is not asked any more (design section 5)
+    )
+    beat_s: float = 1.0  # how often it says so; two beats may be lost
+    command_s: float = 5.0  # one run of ip, nft or iptables (node-local-dns waits 5 s for the xtables lock)
+    start_s: float = 5.0  # the lasting nft must have taken the rules by then
+    connections_max: int = 131_072  # TCP connections that stay ours after the rules are out: 16 MiB of the kernel's
+    connection_s: int = 60  # one that we sent nothing on for so long is forgotten; our own idle time is 10 s
+
+    def __post_init__(self) -> None:
+        for text in self.local_ips:
+            ip_address(text)  # what is no address must never become part of a rule
+        if not 1.0 <= self.alive_s <= 60.0 or not 0.0 < self.beat_s * 2 < self.alive_s:
+            raise ValueError("alive_s is from 1 to 60, and at least two beats fit into it")
+
+    @property
+    def addresses4(self) -> tuple[str, ...]:
+        """The IPv4 addresses among `local_ips`, in their order."""
+        return tuple(text for text in self.local_ips if isinstance(ip_address(text), IPv4Address))
+
+    @property
+    def addresses6(self) -> tuple[str, ...]:
+        """The IPv6 addresses among `local_ips`, in their order."""
+        return tuple(text for text in self.local_ips if isinstance(ip_address(text), IPv6Address))
