@@ -67,3 +67,21 @@ class BadSnapshot(ResolverError):
 
 class HandoverFailed(ResolverError):
     """Another generation of this process could not be talked to; each of the two goes on by itself."""
+
+
+class CommandFailed(ResolverError):
+    """A program of the node (`ip`, `nft`, `iptables`) did not do what we asked; the text is one line with the remedy.
+
+    kind `missing`      there is no such program
+    kind `permission`   we lack NET_ADMIN
+    kind `lock`         another program holds the xtables lock
+    kind `timeout`      it did not end, or did not answer, in time
+    kind `unsupported`  this kernel, or this version of the program, cannot do it
+    kind `failed`       anything else
+    """
+
+    def __init__(self, program: str, kind: str, problem: str) -> None:
+        super().__init__(f"{program}: {problem}")
+        self.program = program
+        self.kind = kind
+        self.problem = problem
