@@ -9,8 +9,8 @@ Only questions that were asked a second time get a rendering: a flood of names t
 nothing here. One client may add `CLIENT_SHARE` between two sweeps. A full table takes nothing new; a sweep
 drops the dead.
 
-Where `loadbalance` orders an answer's records in several ways, its renderings are a ring: each names the one that
-answers next (`follow`), and after a hit the lane puts that one into the table. A ring lives, counts and goes as one.
+Where `loadbalance` orders an answer's records in several ways, its renderings are a ring: each names the one
+that answers next (`follow`), and after a hit the lane puts that one into the table. A ring lives and goes as one.
 It is a cycle of objects, and the collector is off: who drops one cuts it (`follow = None`).
 """
 
