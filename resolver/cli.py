@@ -1,4 +1,5 @@
-"""The command `resolver`: `resolver [flags]` serves, `resolver check FILE`, `resolver demo`, `resolver -version`.
+"""The command `resolver`: `resolver [flags]` serves, `resolver check FILE`, `resolver demo`, `resolver probe`,
+`resolver -version`.
 
 `main` returns the exit code. An error of the user's is one line on stderr and exit 1, never a traceback; a
 traceback means that the error is ours. Little is imported here: what a sub-command needs is imported when it
@@ -42,6 +43,10 @@ def _run(words: list[str]) -> int:
         from resolver.tools import demo
 
         return demo.main(words[1:])
+    if command == "probe":
+        from resolver.tools import probe
+
+        return probe.main(words[1:])
     return _serve(words)
 
 

@@ -50,6 +50,15 @@ class HttpOptions:
     idle_s: float = 5.0  # between requests of one connection (CoreDNS IdleTimeout)
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeOptions:
+    """Bounds of the socket for exec probes: whatever a client does, 16 x (64 bytes + one read)."""
+
+    connections_max: int = 16  # one more is closed at once; kubelet has three probes under way at most
+    question_max_bytes: int = 64  # a longer line is answered as what it is: no question of ours
+    connection_s: float = 2.0  # from connecting to being gone; the clients wait 1 s
+
+
 def parse_address(text: str) -> tuple[str, int]:
     """Return host and port of `:8080`, `127.0.0.1:9153`, `[::1]:8181` or `localhost:9153`.
 

@@ -7,6 +7,7 @@ from resolver.status.connection import Page, Response
 from resolver.status.exposition import CONTENT_TYPE, Exposition
 from resolver.status.health import Health
 from resolver.status.options import HealthOptions, PrometheusOptions, ReadyOptions
+from resolver.status.probe import Problem
 from resolver.status.ready import Readiness
 
 OK = Response(200, b"OK")
@@ -23,13 +24,13 @@ class Pages:
 
     async def health(self) -> Response:
         """200 while our own questions are answered, else 503 and why."""
-        problem = self._health.problem(self._now())
+        problem = self._unhealthy()
         return OK if problem is None else Response(503, f"{problem}\n".encode())
 
     async def ready(self) -> Response:
         """200 when clients may come, else 503 and the parts that are not ready, with commas as in CoreDNS."""
-        reasons = self._readiness.reasons
-        return Response(503, ",".join(reasons).encode()) if reasons else OK
+        problem = self._unready()
+        return OK if problem is None else Response(503, problem.encode())
 
     async def metrics(self) -> Response:
         """A scrape; one that fails has already been reported by its task."""
@@ -37,6 +38,10 @@ class Pages:
             return Response(200, await self._exposition.text(), CONTENT_TYPE)
         except Exception:
             return Response(500, b"the scrape failed, see the log\n")
+
+    def problems(self) -> dict[str, Problem]:
+        """Return the same two for exec probes."""
+        return {"health": self._unhealthy, "ready": self._unready}
 
     def routes(
         self,
@@ -53,3 +58,9 @@ class Pages:
         for at_metrics in prometheus:
             routes.setdefault(at_metrics.address, {})["/metrics"] = self.metrics
         return routes
+
+    def _unhealthy(self) -> str | None:
+        return self._health.problem(self._now())
+
+    def _unready(self) -> str | None:
+        return ",".join(self._readiness.reasons) or None
