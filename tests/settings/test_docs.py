@@ -14,7 +14,11 @@ from tests.settings.support import RESOLV_CONF, FakeMachine
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/configuration.md").read_text()
 SAMPLES = re.findall(r"```corefile\n(.*?)```", PAGE, re.DOTALL)
-SHIPPED = sorted((ROOT / "deploy/corefiles").iterdir())
+SHIPPED = [
+    *sorted((ROOT / "deploy/corefiles").iterdir()),
+    ROOT / "deploy/sidecar/component/Corefile",
+    ROOT / "deploy/systemd/Corefile",
+]
 
 
 def section(word: str) -> str:
@@ -32,12 +36,12 @@ def test_the_built_in_corefile_is_the_first_sample() -> None:
     assert SAMPLES[0].encode() == BUILT_IN
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=[path.name for path in SHIPPED])
+@pytest.mark.parametrize("path", SHIPPED, ids=[str(path.relative_to(ROOT)) for path in SHIPPED])
 def test_shipped_corefiles_load_without_a_warning(path: Path) -> None:
     files = (
         {"/etc/resolv.conf": b"nameserver 127.0.0.1\nnameserver 10.96.0.10\n"}
-        if path.name == "sidecar"
-        else RESOLV_CONF
+        if "sidecar" in path.parts
+        else {**RESOLV_CONF, "/run/systemd/resolve/resolv.conf": b"nameserver 10.0.0.53\n"}
     )
     process = ProcessOptions(
         base_corefile="/base", local_ips=("169.254.20.10",) if path.name == "node-local-dns" else ()
@@ -46,7 +50,7 @@ def test_shipped_corefiles_load_without_a_warning(path: Path) -> None:
     settings = load(process, machine)
     left_out = [warning for warning in settings.warnings if "is left out" in warning]
     assert settings.warnings == tuple(left_out)
-    assert len(left_out) == (path.name == "sidecar")
+    assert len(left_out) == ("sidecar" in path.parts)
 
 
 @pytest.mark.parametrize("word", directives.WORDS)
