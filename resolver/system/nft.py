@@ -11,7 +11,7 @@ What callers may rely on:
 What the rules say is in `notrack`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from resolver.errors import CommandFailed
 from resolver.system.options import NodeOptions
@@ -37,8 +37,12 @@ class Rules:
         """Make the table, without anybody coming to us yet. Raises CommandFailed; then there is no table."""
         raise NotImplementedError
 
-    def beat(self) -> bool:
-        """Keep, or begin, interception for `alive_s` from now; False when there is no child to tell."""
+    def beat(self, addresses: Sequence[str]) -> bool:
+        """Keep, or begin, interception of these for `alive_s` from now; False when there is no child to tell.
+
+        One that is not named (its own question was not answered) is left to run out: a broken IPv6 address must
+        not take IPv4 with it.
+        """
         raise NotImplementedError
 
     async def disarm(self) -> None:

@@ -6,6 +6,11 @@ from typing import Literal
 
 Interception = Literal["notrack", "tracked"]
 
+SELF_QUESTION_MARK = 0x6E64_0035
+"""SO_MARK of questions that this process puts to its own addresses. kube-proxy would send them on to the cluster's
+DNS until we are armed, and we are armed only when one was answered: so the table brings packets with this mark to us
+whether or not an address is alive (notrack or DNAT as for others; output only, our addresses and port only)."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
