@@ -12,7 +12,7 @@ each round of questions to ourselves which addresses answered, and says which el
 - Nodes that failed open together do not come back together: each wait is up to JITTER longer, by chance.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,9 +68,21 @@ def beats_needed(failures: int, chance: float) -> int:
 class Heartbeat:
     """The state of each address. Times are one monotonic clock's, chances are 0 to 1."""
 
-    def __init__(self, addresses: Sequence[str], crashes: int = 0, chance: float = 0.0) -> None:
-        needed = beats_needed(crashes, chance)
-        self._addresses = {address: _Address(needed, crashes) for address in addresses}
+    def __init__(self, addresses: Iterable[str], crashes: int = 0, chance: float = 0.0) -> None:
+        self._crashes = crashes
+        self._addresses: dict[str, _Address] = {}
+        self.aim(addresses, chance)
+
+    def aim(self, addresses: Iterable[str], chance: float) -> None:
+        """From now on these are ours; what is known of those that stay is kept."""
+        needed = beats_needed(self._crashes, chance)
+        known = self._addresses
+        self._addresses = {address: known.get(address) or _Address(needed, self._crashes) for address in addresses}
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses, on or off."""
+        return tuple(self._addresses)
 
     @property
     def alive(self) -> tuple[str, ...]:

@@ -78,6 +78,16 @@ def test_an_address_that_does_not_answer_takes_no_other_with_it() -> None:
     assert heartbeat.beats_to_go == 5
 
 
+def test_a_reload_keeps_what_is_known_of_an_address() -> None:
+    heartbeat = Heartbeat([A])
+    heartbeat.beat(0.0, {A}, 0.0)
+    heartbeat.aim([A, B], 0.0)
+    assert heartbeat.alive == (A,)
+    assert heartbeat.beat(1.0, {A, B}, 0.0).on == (B,)
+    heartbeat.aim([B], 0.0)
+    assert heartbeat.alive == heartbeat.addresses == (B,)
+
+
 def test_a_round_that_comes_late_finds_the_elements_gone() -> None:
     # The process was stopped, or the loop was stuck, and nobody ended it.
     heartbeat = Heartbeat([A])
