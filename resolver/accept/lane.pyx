@@ -13,6 +13,8 @@ Longer than 300 lines because it is one module with its C declarations, 60 lines
 `client` of a miss is (address bytes, socket address, control message): raw, and text only where somebody asks.
 """
 
+import time
+
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
@@ -71,6 +73,13 @@ cdef extern from "<sys/socket.h>" nogil:
     int AF_INET
     int AF_INET6
 
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec *)
+    int CLOCK_MONOTONIC
+
 cdef extern from "<netinet/in.h>" nogil:
     int IPPROTO_IP
     int IPPROTO_IPV6
@@ -106,6 +115,7 @@ cdef Py_ssize_t R_NEXT = _offset(Rendering, "next_s")
 cdef Py_ssize_t R_FLOOR = _offset(Rendering, "floor_s")
 cdef Py_ssize_t R_LIFE = _offset(Rendering, "life")
 cdef Py_ssize_t R_SERIES = _offset(Rendering, "series")
+cdef Py_ssize_t R_FOLLOW = _offset(Rendering, "follow")
 cdef Py_ssize_t L_UNTIL = _offset(Life, "until_s")
 cdef Py_ssize_t L_USES = _offset(Life, "uses")
 cdef Py_ssize_t L_USED = _offset(Life, "used_s")
@@ -189,7 +199,9 @@ cdef class Lane:
 
     cdef int fd
     cdef unsigned int batch
+    cdef unsigned int used  # of `received`, by the last batch
     cdef bint wildcard
+    cdef object now  # a clock of a test; None for the kernel's
     cdef uint8_t *queries
     cdef uint8_t *control
     cdef sockaddr_storage *peers
@@ -200,13 +212,12 @@ cdef class Lane:
     cdef PyObject **found  # by query of the batch: its rendering, borrowed; NULL for a miss
     cdef Tally *tallies
     cdef unsigned int tallied
-    cdef list held
 
-    def __cinit__(self, int fd, unsigned int batch, bint wildcard):
+    def __cinit__(self, int fd, unsigned int batch, bint wildcard, now):
         self.fd = fd
-        self.batch = batch
+        self.batch = self.used = batch
         self.wildcard = wildcard
-        self.held = []
+        self.now = None if now is time.monotonic else now
         self.queries = <uint8_t *> PyMem_Calloc(batch, QUERY_MAX_BYTES)
         self.control = <uint8_t *> PyMem_Calloc(batch, CONTROL_BYTES)
         self.peers = <sockaddr_storage *> PyMem_Calloc(batch, sizeof(sockaddr_storage))
@@ -242,70 +253,56 @@ cdef class Lane:
         PyMem_Free(self.found)
         PyMem_Free(self.tallies)
 
-    def drain(self, listener, dict table, double now_s):
-        """Answer up to one batch of queries that came to `listener`; return (received, lost answers).
+    def drain(self, listener):
+        """Answer up to one batch of queries that came to `listener`; the loop calls this when its socket is readable.
 
         Hits are sent before the first miss is looked at: they wait for nobody, and nothing that a miss does to the
         packet cache can take their bytes away. What `listener.answer` raises is a bug of ours: the others are
         answered first, then it goes on.
         """
-        cdef int count, i
+        cdef double now_s = self._clock_s()
+        cdef dict table
+        cdef int count
+        cdef int i
         cdef unsigned int out = 0
-        cdef unsigned int length
-        cdef uint8_t *query
-        cdef object answer
-        cdef object raised = None
         cdef Py_ssize_t lost
+        cdef object raised = None
         self._forget_tallies()
-        for i in range(<int> self.batch):
+        for i in range(<int> self.used):
             self.received[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
             if self.wildcard:
                 self.received[i].msg_hdr.msg_control = self.control + i * CONTROL_BYTES
                 self.received[i].msg_hdr.msg_controllen = CONTROL_BYTES
+        self.used = 0
         count = recvmmsg(self.fd, self.received, self.batch, MSG_DONTWAIT, NULL)
         if count < 0:
-            return 0, 0 if errno == EAGAIN or errno == EINTR else 1
+            if errno != EAGAIN and errno != EINTR:
+                listener.send_failures += 1
+            return
+        self.used = <unsigned int> count
+        listener.received += count
+        table = listener.packets.table
         self._look_up(table, count)
         for i in range(count):
             if self.wildcard:
                 self._turn_around(&self.received[i].msg_hdr)
             if self.found[i] != NULL:
-                if self._hit(i, now_s, out):
+                if self._hit(table, i, now_s, out):
                     out += 1
                 else:
                     self.found[i] = NULL
         self._settle_tallies()
         lost = self._send(out)
-        if <int> out == count:
-            return count, lost
-        out = 0
-        for i in range(count):
-            if self.found[i] != NULL:
-                continue
-            length = self.received[i].msg_len
-            query = self.queries + i * QUERY_MAX_BYTES
+        if <int> out < count:
             try:
-                answer = listener.answer(PyBytes_FromStringAndSize(<char *> query, length), self._client(i), now_s)
+                lost += self._pass_up(listener, count, now_s)
             except BaseException as error:
                 raised = error
-                continue
-            if answer is not None:
-                self.held.append(answer)
-                self._queue(i, out, NULL, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer))
-                out += 1
-        lost += self._send(out)
-        self.held.clear()
+        if lost:
+            listener.send_failures += lost
+        self._settle_durations(self._clock_s() - now_s)
         if raised is not None:
             raise raised
-        return count, lost
-
-    def settle(self, double duration_s):
-        """Put the hits of the last batch into their true duration bucket if it was a slow one."""
-        cdef unsigned int i
-        if duration_s > FIRST_BUCKET_S:
-            for i in range(self.tallied):
-                (<object> self.tallies[i].series).late(duration_s, self.tallies[i].uses)
-        self._forget_tallies()
 
     def send(self, bytes response, tuple client):
         """Send one datagram to the `client` of a miss; return whether the kernel took it."""
@@ -324,6 +321,42 @@ cdef class Lane:
             message.msg_control = PyBytes_AS_STRING(control)
             message.msg_controllen = PyBytes_GET_SIZE(control)
         return sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
+
+    cdef double _clock_s(self) except -1.0:
+        cdef timespec spec
+        if self.now is not None:
+            return self.now()
+        clock_gettime(CLOCK_MONOTONIC, &spec)
+        return spec.tv_sec + spec.tv_nsec * 1e-9
+
+    cdef Py_ssize_t _pass_up(self, listener, int count, double now_s) except -1:
+        """Let the pipeline answer what was not found; return how many answers were lost."""
+        cdef int i
+        cdef unsigned int length
+        cdef unsigned int out = 0
+        cdef uint8_t *query
+        cdef object answer
+        cdef object raised = None
+        cdef list held = []  # the answers' bytes, until they are sent
+        cdef Py_ssize_t lost
+        for i in range(count):
+            if self.found[i] != NULL:
+                continue
+            length = self.received[i].msg_len
+            query = self.queries + i * QUERY_MAX_BYTES
+            try:
+                answer = listener.answer(PyBytes_FromStringAndSize(<char *> query, length), self._client(i), now_s)
+            except BaseException as error:
+                raised = error
+                continue
+            if answer is not None:
+                held.append(answer)
+                self._queue(i, out, NULL, PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer))
+                out += 1
+        lost = self._send(out)
+        if raised is not None:
+            raise raised
+        return lost
 
     cdef int _look_up(self, dict table, int count) except -1:
         """Find the renderings of a batch, and have the memory that its hits will read on its way to the processor."""
@@ -366,13 +399,27 @@ cdef class Lane:
                 __builtin_prefetch(PyByteArray_AS_STRING(<object> body))
         return 0
 
-    cdef bint _hit(self, int i, double now_s, unsigned int out) except -1:
+    cdef bint _hit(self, dict table, int i, double now_s, unsigned int out) except -1:
         """Queue the rendering that was found for query `i`; false if it is dead, or not what we expect."""
         cdef PyObject *found = self.found[i]
-        cdef PyObject *life = _slot(found, R_LIFE)
-        cdef PyObject *series = _slot(found, R_SERIES)
-        cdef PyObject *body = _slot(found, R_BODY)
+        cdef PyObject *follow = _slot(found, R_FOLLOW)
+        cdef PyObject *life
+        cdef PyObject *series
+        cdef PyObject *body
+        cdef bytes key = None
         cdef Py_ssize_t size
+        if follow != NULL and <object> follow is not None:
+            # A ring: another query of this batch may have had its turn.
+            key = PyBytes_FromStringAndSize(
+                <char *> self.queries + i * QUERY_MAX_BYTES + 2, self.received[i].msg_len - 2
+            )
+            found = PyDict_GetItemWithError(table, key)
+            if found == NULL or Py_TYPE(found) != RENDERING:
+                return False
+            follow = _slot(found, R_FOLLOW)
+        life = _slot(found, R_LIFE)
+        series = _slot(found, R_SERIES)
+        body = _slot(found, R_BODY)
         if life == NULL or series == NULL or body == NULL or Py_TYPE(life) != LIFE or Py_TYPE(series) != SERIES:
             return False
         if not PyByteArray_CheckExact(<object> body) or now_s >= _number(life, L_UNTIL):
@@ -385,6 +432,8 @@ cdef class Lane:
         self._queue(
             i, out, self.queries + i * QUERY_MAX_BYTES, PyByteArray_AS_STRING(<object> body), size
         )
+        if key is not None and follow != NULL and <object> follow is not None:
+            table[key] = <object> follow
         return True
 
     cdef void _tally(self, PyObject *series, unsigned int asked_bytes, Py_ssize_t answered_bytes) noexcept:
@@ -408,6 +457,15 @@ cdef class Lane:
             _add(self.tallies[i].series, S_USES, self.tallies[i].uses)
             _add(self.tallies[i].series, S_ASKED, self.tallies[i].asked_bytes)
             _add(self.tallies[i].series, S_ANSWERED, self.tallies[i].answered_bytes)
+        return 0
+
+    cdef int _settle_durations(self, double duration_s) except -1:
+        """Put the hits of the batch into their true duration bucket if it was a slow one."""
+        cdef unsigned int i
+        if duration_s > FIRST_BUCKET_S:
+            for i in range(self.tallied):
+                (<object> self.tallies[i].series).late(duration_s, self.tallies[i].uses)
+        self._forget_tallies()
         return 0
 
     cdef void _forget_tallies(self) noexcept:

@@ -1,7 +1,10 @@
 """Bind the sockets that listeners take over, and say clearly why one cannot be bound."""
 
+import ctypes
 import errno
 import socket
+import struct
+from contextlib import suppress
 
 from resolver.errors import AddressInUse, ResolverError
 
@@ -9,6 +12,18 @@ TCP_BACKLOG = 1024
 """Connections that the kernel completes before we take them; net.core.somaxconn may lower it."""
 
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; needs CAP_NET_ADMIN
+_SO_ATTACH_FILTER = 26
+
+_NO_SYN = b"".join(
+    struct.pack("@HBBI", *instruction)  # struct sock_filter: code, jump if true, jump if false, operand
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the flags, byte 13 of the TCP header
+        (0x54, 0, 0, 0x12),  # of them SYN and ACK
+        (0x15, 0, 1, 0x02),  # only SYN?
+        (0x06, 0, 0, 0),  # then drop it,
+        (0x06, 0, 0, 0xFFFFFFFF),  # else take all of it
+    )
+)
 
 
 def addresses(host: str) -> list[str]:
@@ -25,12 +40,17 @@ def bind_udp(host: str, port: int, *, shared: bool, receive_buffer_bytes: int) -
     Raises AddressInUse or ResolverError with the address and the remedy.
     """
     sock = _bind(host, port, socket.SOCK_DGRAM, shared)
+    return sock, enlarge(sock, receive_buffer_bytes)
+
+
+def enlarge(sock: socket.socket, receive_buffer_bytes: int) -> int:
+    """Ask for this receive buffer; return what the kernel granted, in bytes."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer_bytes)
     except OSError:  # without CAP_NET_ADMIN the kernel gives what net.core.rmem_max allows
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
     # The kernel doubles what was asked for, to account for its own bookkeeping (socket(7)).
-    return sock, sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
 
 
 def bind_tcp(host: str, port: int, *, shared: bool) -> socket.socket:
@@ -38,6 +58,46 @@ def bind_tcp(host: str, port: int, *, shared: bool) -> socket.socket:
     sock = _bind(host, port, socket.SOCK_STREAM, shared)
     sock.listen(TCP_BACKLOG)
     return sock
+
+
+def listens_at(sock: socket.socket) -> tuple[str, int, int] | None:
+    """Return (host, port, SOCK_DGRAM or SOCK_STREAM) of a socket that another process has bound for us, else None."""
+    try:
+        if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+            return None
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if sock.type not in {socket.SOCK_DGRAM, socket.SOCK_STREAM} or listens != (sock.type == socket.SOCK_STREAM):
+            return None
+        sock.setblocking(False)
+        host, port = sock.getsockname()[:2]
+    except OSError:
+        return None
+    return (host, port, int(sock.type)) if port else None
+
+
+def turn_away(sock: socket.socket) -> None:
+    """Let nothing more arrive at a UDP socket that no other process has; what has arrived can be read and answered.
+
+    A connected socket takes datagrams from its peer alone. This one's peer is an address that sends none: others
+    are told that nobody is here (ICMP), or go to another socket of this address (SO_REUSEPORT).
+    """
+    host, port = sock.getsockname()[:2]
+    peer = {"0.0.0.0": ("127.0.0.1", 1), "::": ("::1", 1)}.get(host, (host, port))
+    with suppress(OSError):  # then it is as if this was not called: what comes until the end is answered, too
+        sock.connect(peer)
+
+
+def turn_away_connections(sock: socket.socket) -> None:
+    """Let no more connections begin at a TCP socket that no other process has; those that have begun are completed.
+
+    Closing it right away would reset whoever is connected and not accepted. A SYN that is dropped comes again after
+    a second and finds the socket closed, or another one at this address.
+    """
+    program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+    # struct sock_fprog: number of instructions, where they are
+    filter_program = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(program))
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_program)
 
 
 def _bind(host: str, port: int, kind: int, shared: bool) -> socket.socket:

@@ -25,6 +25,7 @@ from operator import attrgetter
 from typing import Any
 
 from resolver import logs
+from resolver.accept import sockets
 from resolver.accept.desk import Answer, Desk, TcpCounters
 from resolver.accept.options import AcceptOptions
 from resolver.accept.stream import Stream
@@ -34,6 +35,9 @@ ACCEPT_BATCH = 64
 """Connections taken in one turn: each costs about 50 us with its transport, 3 ms in all."""
 
 ACCEPT_PAUSE_S = 0.2
+
+HANDSHAKE_S = 0.05
+"""At the end, time for connections that have begun: a round trip on a node takes a tenth of a millisecond."""
 
 DRAIN_BATCHES = 16
 """Batches taken when the end has come: the 1,024 connections of the kernel's queue (`accept.sockets`)."""
@@ -90,13 +94,24 @@ class TcpServer:
         self._listening = False
         self._loop.remove_reader(self._sock.fileno())
 
-    async def drain(self, within_s: float) -> None:
+    @property
+    def sock(self) -> socket.socket:
+        """The listening socket, for whoever shares it."""
+        return self._sock
+
+    async def drain(self, within_s: float, *, alone: bool = False) -> None:
         """Stop accepting, answer what has arrived, close; after `within_s` whatever is open is aborted.
 
-        Connections that the kernel has completed by now are taken first: their questions may have arrived.
+        Connections that the kernel has completed by now are taken first: their questions may have arrived. After
+        `stop` they are another process's.
+
+        alone  No other process has the listening socket: connections that have begun are waited for.
         """
         deadline = self._timers.call_after(within_s, self.abort)
         try:
+            if alone and self._listening:
+                sockets.turn_away_connections(self._sock)
+                await self._timers.sleep(HANDSHAKE_S)
             for _ in range(DRAIN_BATCHES):
                 if not self._listening or not self._accept():
                     break

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @lanes
 def test_a_wake_up_reads_one_batch_and_the_rest_comes_next_turn(lane: Lane) -> None:
-    with Bench(lane, options=AcceptOptions(udp_batch=8)) as bench:
+    with Bench(lane, options=AcceptOptions(udp_batch=8, udp_batch_compiled=8)) as bench:
         wires = [query(query_id=number) for number in range(20)]
         for wire in wires:
             bench.client.send(wire)
