@@ -1,7 +1,7 @@
 """Whether another generation of this process is on the node: who goes must not take away what the other one uses.
 
-Each process that sets up the node holds an abstract Unix socket, which belongs to the network namespace, as device and
-rules do, and which the kernel removes with the process. Their names tell who is there; nobody connects to them.
+Each process that sets up the node holds an abstract Unix socket, which belongs to the network namespace, as device
+and rules do, and which the kernel removes with the process. Their names tell who is there; nobody connects to them.
 """
 
 import os

@@ -9,7 +9,7 @@ Interception = Literal["notrack", "tracked"]
 SELF_QUESTION_MARK = 0x35
 """SO_MARK of questions that this process puts to its own addresses. kube-proxy would send them on to the cluster's
 DNS until we are armed, and we are armed only when one was answered: so the table brings packets with this mark to
-us whether or not an address is alive. 53, in the low byte: the bits above are Calico's, Cilium's and kube-proxy's."""
+us whether or not an address is alive. 53: the bits above its byte are Calico's, Cilium's and kube-proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
