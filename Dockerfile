@@ -17,6 +17,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
+# What exec probes run: in C, because it runs every few seconds.
+COPY deploy/probe/probe.c ./
+RUN gcc -O2 -Wall -Wextra -Werror -o /opt/probe probe.c
+
 COPY deploy/image/constraints.txt ./
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY resolver ./resolver
@@ -41,6 +45,7 @@ RUN apt-get update \
         ca-certificates iproute2 iptables nftables python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf /var/log/*
 
+COPY --from=build /opt/probe /usr/local/bin/probe
 COPY --from=build /opt/resolver /opt/resolver
 
 # Every file is compiled already and the root may be read-only: Python has nothing to write.

@@ -68,7 +68,8 @@ def run_steps(stage: Stage, folder: Path) -> None:
     for word, text in stage.steps:
         if word == "WORKDIR":
             work = Path(moved(text, folder))
-            work.mkdir(parents=True)
+            for made in (work, *(Path(moved(own, folder)) for own in OWN_FOLDERS)):
+                made.mkdir(parents=True, exist_ok=True)
         elif word == "COPY":
             copy(shlex.split(text), work)
         elif word == "RUN" and not text.startswith("apt-get "):

@@ -5,13 +5,17 @@
 Starts `resolver ARGUMENT...` where there is no network but the loopback device, the root is read-only, /run is
 empty, ports from 53 up are free for everybody and no capability is left. /etc/resolv.conf names 127.0.0.1 and
 127.0.0.2; at 127.0.0.2 the demo answers, and /run/systemd/resolve/resolv.conf names it alone. FOLDER is mounted at
-/mnt, where the arguments find its files.
+/mnt, where the arguments find its files. The addresses of a node (`NODE`) are on the loopback device, and a
+DaemonSet's Service variables are set. The variables RESOLVER and PROBE name built programs to start instead of this
+tree's, INIT is what a shell does first.
 
 Prints what a client is told: an rcode each over UDP and TCP, the address that the machine's own resolver library
 finds for a short name, what the probe socket says to `health` and `ready` if there is one, the exit status.
 """
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,24 +26,49 @@ from pathlib import Path
 import dns.message
 import dns.query
 import dns.rcode
+import pytest
 
 from tests.support import process
 
 ROOT = Path(__file__).resolve().parents[2]
 US, DEMO = "127.0.0.1", "127.0.0.2"
+NODE = ("169.254.20.10", "10.96.0.10")
+SERVICES = {"KUBE_DNS_SERVICE_HOST": NODE[1], "KUBE_DNS_UPSTREAM_SERVICE_HOST": DEMO}
 NAME = "web.shop.svc.cluster.local."
 WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+THIS_TREE = (sys.executable, "-m", "resolver")
 SOCKET = Path("/run/resolver/probe")
+ANSWERED = ["udp", "NOERROR", "tcp", "NOERROR", "library", "10.96.7.7"]
+"""What is printed first when all is well; then the probes, and `exit 0`."""
+
 LIBRARY = "import socket; print(socket.getaddrinfo('web.shop', 80, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])"
 
 
-def furnish(folder: str) -> None:
+def stand_in(folder: Path, arguments: list[str], **programs: str) -> list[str]:
+    """Start `resolver` with these arguments on a machine of its own; return the words that clients were told.
+
+    Skips the test where no namespaces can be made. `programs` are RESOLVER, PROBE and INIT, see above.
+    """
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-mn", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces can be made here: needs root")
+    command = [unshare, "--net", "--mount", sys.executable, "-m", __name__, str(folder), *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **programs}, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split()
+
+
+def furnish(folder: str, asked: str) -> None:
     """Make the machine: network, mounts, resolv.conf."""
 
     def run(*command: str) -> None:
         subprocess.run(command, check=True)
 
     run("ip", "link", "set", "lo", "up")
+    for address in NODE:
+        run("ip", "addr", "add", f"{address}/32", "dev", "lo")
     Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("53")
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
     run("mount", "--bind", folder, "/mnt")
@@ -48,7 +77,7 @@ def furnish(folder: str) -> None:
     Path("/run/systemd/resolve/resolv.conf").write_text(f"nameserver {DEMO}\n")
     pods = Path("/run/pod.conf")
     pods.write_text(
-        f"nameserver {US}\nnameserver {DEMO}\nsearch svc.cluster.local cluster.local\noptions ndots:5\n"
+        f"nameserver {asked}\nnameserver {DEMO}\nsearch svc.cluster.local cluster.local\noptions ndots:5\n"
     )
     run("mount", "--bind", str(pods), "/etc/resolv.conf")
     run("mount", "-o", "remount,bind,ro", "/")
@@ -65,27 +94,34 @@ def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
         child.wait()
 
 
+def tell(asked: str) -> None:
+    """Print what clients are told by the server at this address."""
+    question = dns.message.make_query(NAME, "A")
+    for name, ask in (("udp", dns.query.udp), ("tcp", dns.query.tcp)):
+        print(name, dns.rcode.to_text(ask(question, asked, timeout=5).rcode()))
+    print("library", subprocess.check_output([sys.executable, "-c", LIBRARY], text=True).strip())
+    if SOCKET.exists():
+        probe = os.environ["PROBE"].split() if "PROBE" in os.environ else [*THIS_TREE, "probe"]
+        for word in ("health", "ready"):
+            said = subprocess.run([*probe, word, SOCKET], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+            print(word, said.stdout.strip())
+
+
 def main(folder: str, *arguments: str) -> None:
-    """Ask what a client asks."""
-    furnish(folder)
-    resolver = (sys.executable, "-m", "resolver")
+    """Start all of it and ask what a client asks."""
+    os.environ.update(SERVICES)
+    words = [re.sub(r"\$\((\w+)\)", lambda found: os.environ[found[1]], word) for word in arguments]
+    asked = NODE[0] if any(NODE[0] in word for word in words) else US
+    furnish(folder, asked)
+    subprocess.run(["sh", "-ec", os.environ.get("INIT", "")], check=True)
+    resolver = os.environ.get("RESOLVER", " ".join(THIS_TREE)).split()
     with (
-        started(*resolver, "demo", "-bind", DEMO, "-port", "53"),
-        started(*WITHOUT_CAPABILITIES, *resolver, *arguments) as us,
+        started(*THIS_TREE, "demo", "-bind", DEMO, "-port", "53"),
+        started(*WITHOUT_CAPABILITIES, *resolver, *words) as us,
     ):
-        for host in (DEMO, US):
+        for host in (DEMO, asked):
             assert process.answers(host, 53, lambda: us.poll() is not None), "no answer"
-        question = dns.message.make_query(NAME, "A")
-        for name, ask in (("udp", dns.query.udp), ("tcp", dns.query.tcp)):
-            print(name, dns.rcode.to_text(ask(question, US, timeout=5).rcode()))
-        print("library", subprocess.check_output([sys.executable, "-c", LIBRARY], text=True).strip())
-        if SOCKET.exists():
-            for word in ("health", "ready"):
-                asked = [*resolver, "probe", word, str(SOCKET)]
-                print(
-                    word,
-                    subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip(),
-                )
+        tell(asked)
         os.kill(us.pid, signal.SIGTERM)
         print("exit", us.wait(15))
 

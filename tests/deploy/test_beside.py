@@ -4,7 +4,6 @@ import configparser
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,10 @@ import pytest
 from resolver.settings import flags
 from tests.deploy import kustomize
 from tests.deploy.containerfile import ROOT
+from tests.deploy.standing_in import ANSWERED, stand_in
 
 SIDECAR = ROOT / "deploy/sidecar"
 UNIT = ROOT / "deploy/systemd/node-resolver.service"
-ANSWERED = ["udp", "NOERROR", "tcp", "NOERROR", "library", "10.96.7.7"]
-
-
-def standing_in(folder: Path, arguments: list[str]) -> list[str]:
-    """Start `resolver` with these arguments on a machine of its own; return the words that clients were told."""
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-mn", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no namespaces can be made here: needs root")
-    command = [
-        unshare,
-        "--net",
-        "--mount",
-        sys.executable,
-        "-m",
-        "tests.deploy.standing_in",
-        str(folder),
-        *arguments,
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.split()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +57,7 @@ def test_the_sidecar_answers_in_its_pod(pod: dict[str, Any]) -> None:
     arguments = [word.replace(config, "/mnt") for word in sidecar["args"]]
     for probe in ("startupProbe", "livenessProbe"):
         assert sidecar[probe]["exec"]["command"] == ["probe", "health", "/run/resolver/probe"]
-    told = standing_in(SIDECAR / "component", arguments)
+    told = stand_in(SIDECAR / "component", arguments)
     assert told == [*ANSWERED, "health", "OK", "ready", "OK", "exit", "0"]
 
 
@@ -104,7 +83,7 @@ def test_the_unit_answers_on_its_machine() -> None:
     assert program == "/opt/node-resolver/bin/resolver"
     process = flags.parse(arguments).process
     assert process.local_ips == ()
-    told = standing_in(UNIT.parent, [word.replace("/etc/node-resolver", "/mnt") for word in arguments])
+    told = stand_in(UNIT.parent, [word.replace("/etc/node-resolver", "/mnt") for word in arguments])
     assert told == [*ANSWERED, "exit", "0"]
 
 

@@ -2,12 +2,11 @@
 
 hadolint looks at the instructions. Beyond that: the context has what is copied, the last stage has what a node
 needs and nothing to build with, the version is the package's. The build stage's own steps, but for apt-get, are run
-below a folder, and what they leave there is started with a DaemonSet's arguments, without any capability and, where
-the tests run as root, on a read-only root.
+below a folder, and what they leave there is started with the DaemonSet's arguments, without any capability, on a
+read-only root, and asked.
 """
 
 import fnmatch
-import os
 import re
 import shutil
 import subprocess
@@ -19,17 +18,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy import kustomize
 from tests.deploy.containerfile import ROOT, run_steps, stages
-from tests.support.addresses import free_port, loopback
-from tests.support.process import answers
+from tests.deploy.standing_in import ANSWERED, SOCKET, stand_in
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BUILD, FINAL = stages()
 CONSTRAINTS = dict(
     re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "deploy/image/constraints.txt").read_text(), re.MULTILINE)
 )
-CONFINED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
-ON_A_READ_ONLY_ROOT = ["unshare", "--mount", "sh", "-ec", 'mount -o remount,bind,ro /; exec "$@"', "sh", *CONFINED]
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -132,30 +129,25 @@ def test_each_file_is_compiled_so_that_a_read_only_root_costs_no_time(built: Pat
     assert missing == []
 
 
-def test_it_answers_without_any_capability_on_a_read_only_root(built: Path) -> None:
-    host = loopback()
-    port = free_port(host)
-    template = (ROOT / "deploy/corefiles/node-local-dns").read_text()
-    for old, new in ((":53 {", f":{port} {{"), (":9253", f"{host}:0"), (":8080", ":0")):
-        template = template.replace(old, new)
-    (built / "Corefile.base").write_text(template)
-    arguments = ["-localip", host, "-conf", "/etc/Corefile", "-upstreamsvc", "kube-dns-upstream"]
-    confined = ON_A_READ_ONLY_ROOT if os.geteuid() == 0 else []
-    unprivileged = ["-setupinterface=false", "-setupiptables=false", "-metrics-listen-address", f"{host}:0"]
-    process = subprocess.Popen(
-        [*confined, built / "opt/resolver/bin/resolver", *arguments, *unprivileged, "-lane", "compiled",
-         "-basecorefile", built / "Corefile.base", "-dns.port", str(port)],
-        cwd="/",
-        env={**FINAL.settings("ENV"), "KUBE_DNS_UPSTREAM_SERVICE_HOST": "127.0.0.1", "PATH": os.environ["PATH"]},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        answered = answers(host, port, lambda: process.poll() is not None)
-    finally:
-        process.terminate()
-        printed, _ = process.communicate(timeout=30)
-    assert answered, printed
-    assert process.returncode == 0, printed
+def test_it_answers_with_the_manifests_arguments(built: Path) -> None:
+    """But for the set-up of the node, which needs rights; tests/lab does that with this tree."""
+    (daemon,) = [found for found in kustomize.render(ROOT / "deploy/base") if found["kind"] == "DaemonSet"]
+    pod = daemon["spec"]["template"]["spec"]
+    (container,), (before,) = pod["containers"], pod["initContainers"]
+    shell, option, script = before["command"]
+    assert (shell, option) == ("sh", "-c")
+    assert {"name": "host-resolve", "mountPath": "/host/resolve", "readOnly": True} in before["volumeMounts"]
+    assert container["readinessProbe"]["exec"]["command"] == ["probe", "ready", str(SOCKET)]
+    assert "command" not in container, "the image's entry point is meant"
+    arguments = [word.replace("/etc/node-resolver", "/mnt") for word in container["args"]]
+    told = stand_in(
+        ROOT / "deploy/base",
+        [*arguments, "-setupinterface=false", "-setupiptables=false", "-lane", "compiled"],
+        RESOLVER=str(built / "opt/resolver/bin/resolver"),
+        PROBE=str(built / "opt/probe"),
+        INIT=script.replace("/host/resolve", "/run/systemd/resolve"),
+    )
+    assert told == [*ANSWERED, "health", "OK", "ready", "OK", "exit", "0"]
 
 
 @pytest.mark.skipif(
