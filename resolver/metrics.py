@@ -145,6 +145,7 @@ class ProcessCounters:
     reload_failed: int = 0
     config_digest: str = ""
     loop_longest_turn_s: float = 0.0
+    loop_stalls: int = 0
     setup_errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SETUP_ERRORS, 0))
 
 

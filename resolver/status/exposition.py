@@ -103,6 +103,7 @@ class Exposition:
         yield f.LOG_DROPPED, {(): log.dropped_lines}
         yield f.LOG_SUPPRESSED, {(channel,): count for channel, count in log.suppressed_lines().items()}
         yield f.LONGEST_TURN, {(): round(registry.process.loop_longest_turn_s, 6)}
+        yield f.LOOP_STALLS, {(): registry.process.loop_stalls}
         readings = list(of_files)
         for source in registry.sources:
             readings.extend(source())

@@ -278,6 +278,9 @@ LONGEST_TURN = Family(
     "gauge",
     "The longest that the event loop was late for a timer.",
 )
+LOOP_STALLS = Family(
+    "resolver_loop_stalls_total", "counter", "Times that the event loop was late for a timer by 0.1 s or more."
+)
 
 
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Family))

@@ -1,4 +1,4 @@
-"""How long the loop's longest turn was: resolver_loop_longest_turn_seconds.
+"""How long the loop's longest turn was, and how many were too long: the resolver_loop_* metrics.
 
 A timer that is late was held up by the turn before it, or by a kernel that ran others: to a client it is the same.
 Two looks a second cost next to nothing and see every turn of more than 0.5 s; of a shorter one they see a part,
@@ -14,6 +14,9 @@ from resolver.clock import Now
 from resolver.metrics import ProcessCounters
 
 EVERY_S = 0.5
+
+STALL_S = 0.1
+"""A client notices: twenty times what a turn may take."""
 
 
 class LoopTurns:
@@ -40,4 +43,5 @@ class LoopTurns:
     def _look(self, due_s: float) -> None:
         late_s = self._now() - due_s
         self._counters.loop_longest_turn_s = max(self._counters.loop_longest_turn_s, late_s)
+        self._counters.loop_stalls += late_s >= STALL_S
         self.start()

@@ -23,17 +23,18 @@ class Clock:
         return self._readings_s[0]
 
 
-#        readings (at start; then at each look, and after it), longest
+#        readings (at start; then at each look, and after it), longest, stalls
 LATENESS = [
-    pytest.param((5.0, 5.0 + EVERY_S, 6.0), 0.0, id="in time"),
-    pytest.param((5.0, 5.0 + EVERY_S - 0.001, 6.0), 0.0, id="early by a tick of uvloop"),
-    pytest.param((5.0, 5.0 + EVERY_S + 0.25, 6.0), 0.25, id="late"),
-    pytest.param((5.0, 5.3 + EVERY_S, 6.0, 6.2 + EVERY_S, 7.0), 0.3, id="the longest counts"),
+    pytest.param((5.0, 5.0 + EVERY_S, 6.0), 0.0, 0, id="in time"),
+    pytest.param((5.0, 5.0 + EVERY_S - 0.001, 6.0), 0.0, 0, id="early by a tick of uvloop"),
+    pytest.param((5.0, 5.0 + EVERY_S + 0.05, 6.0), 0.05, 0, id="late, and nobody noticed"),
+    pytest.param((5.0, 5.0 + EVERY_S + 0.25, 6.0), 0.25, 1, id="late"),
+    pytest.param((5.0, 5.3 + EVERY_S, 6.0, 6.2 + EVERY_S, 7.0), 0.3, 2, id="the longest counts"),
 ]
 
 
-@pytest.mark.parametrize(("readings_s", "longest_s"), LATENESS)
-async def test_lateness(readings_s: tuple[float, ...], longest_s: float) -> None:
+@pytest.mark.parametrize(("readings_s", "longest_s", "stalls"), LATENESS)
+async def test_lateness(readings_s: tuple[float, ...], longest_s: float, stalls: int) -> None:
     counters = ProcessCounters()
     clock = Clock(*readings_s)
     turns = LoopTurns(asyncio.get_running_loop(), counters, clock)
@@ -41,6 +42,7 @@ async def test_lateness(readings_s: tuple[float, ...], longest_s: float) -> None
     await clock.read_all.wait()
     turns.close()
     assert counters.loop_longest_turn_s == pytest.approx(longest_s)
+    assert counters.loop_stalls == stalls
 
 
 async def test_a_turn_that_really_is_long() -> None:
