@@ -22,9 +22,10 @@ from resolver.forward.options import ForwardOptions, Target
 from resolver.forward.tls import client_context
 from resolver.forward.upstream import Upstream
 from resolver.forward.upstream import label as upstream_label
-from resolver.kept import Kept, Zones, close_unused, identities, remember
+from resolver.kept import Identity, Kept, Memory, Zones, close_unused, identities, remember
 from resolver.metrics import CacheCounters
 from resolver.pipeline import Pipeline, Route
+from resolver.reply.rotate import Rotation
 from resolver.report.errorlog import ErrorLog
 from resolver.report.querylog import QueryLog
 from resolver.settings.environment.interfaces import read_addresses
@@ -75,6 +76,11 @@ class Parts:
     def named_places(self) -> list[Place]:
         """Places as the Corefile has them; a wildcard is the empty host."""
         return [(listen.host, listen.port) for block in self.settings.blocks for listen in block.listen]
+
+    @property
+    def memories(self) -> Mapping[Identity, Memory]:
+        """What each block remembers, old and new."""
+        return self._memories
 
     async def start(self) -> None:
         """Find the upstreams, and keep looking."""
@@ -139,6 +145,7 @@ class Parts:
             query_log=query_log,
             error_log=error_log,
             loops=loops,
+            rotation=Rotation(block.loadbalance) if block.loadbalance is not None else None,
         )
 
         def recovered() -> None:
@@ -266,6 +273,7 @@ def enabled_plugins(block: Block) -> list[str]:
         "reload": block.reload,
         "debug": block.debug or None,
         "log": block.log or None,
+        "loadbalance": block.loadbalance,
         "forward": block.forwards or None,
     }
     return [name for name, options in single.items() if options is not None]

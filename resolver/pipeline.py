@@ -12,6 +12,7 @@ Counted with `sys.setprofile` (tests/test_call_budget.py): a stored answer may c
 """
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple, Protocol
 
 from resolver.admit import check
@@ -28,6 +29,7 @@ from resolver.forward.loops import TYPE_HINFO, LoopWatch
 from resolver.metrics import CacheCounters
 from resolver.reply import failures
 from resolver.reply.fit import STREAM_BYTES, fit
+from resolver.reply.rotate import Ring, Rotation
 from resolver.report.series import ListenerLabels, SeriesTable
 from resolver.wire.answer import Refusal
 from resolver.wire.edns import (
@@ -39,7 +41,7 @@ from resolver.wire.edns import (
     PLAIN,
     opt_record,
 )  # fmt: skip
-from resolver.wire.header import AA, CLASS_CH, CLASS_IN, NXDOMAIN, QR, RCODE_MASK, RD, SERVFAIL
+from resolver.wire.header import AA, CLASS_CH, CLASS_IN, HEADER_BYTES, NXDOMAIN, QR, RCODE_MASK, RD, SERVFAIL
 from resolver.wire.question import Question
 from resolver.wire.ttls import Scan, clamp_ttls, scan
 
@@ -104,6 +106,7 @@ class Pipeline:
         query_log: QueryLog | None = None,
         error_log: ErrorLog | None = None,
         loops: LoopWatch | None = None,
+        rotation: Rotation | None = None,
     ) -> None:
         """Put the stages together. A query log sees each answer, so with one none comes from a rendering."""
         self.cache = cache
@@ -115,6 +118,7 @@ class Pipeline:
         self.query_log = query_log
         self.error_log = error_log
         self.loops = loops
+        self.rotation = rotation
 
     def use(self, forwarders: Sequence[Forwarder]) -> None:
         """Forward by these; they call `landed`, so they are made after the pipeline."""
@@ -228,7 +232,14 @@ class Pipeline:
         opt = None
         if kind == Kind.FAILURE and question.edns_size:
             opt = opt_record(do=question.do, ede_code=EDE_CACHED_ERROR, ede_text="a failure of a moment ago")
-        response = fit(question, entry.packet, ttl_offsets, elapsed_s, entry.floor_s, listener.max_bytes, 0, opt)
+        packet = entry.packet
+        ring = None
+        if self.rotation is not None:
+            ring = self.rotation.ring(packet, HEADER_BYTES + len(question.asked))
+            if ring is not None:
+                packet, turned = ring.turn(0)
+                ttl_offsets = turned if ttl_offsets else ()
+        response = fit(question, packet, ttl_offsets, elapsed_s, entry.floor_s, listener.max_bytes, 0, opt)
         series = self.series.count(
             listener.labels, route.zone, route.view, question.qtype, entry.rcode, question.do, "cache",
             question.size_bytes, len(response), 0.0, KIND_LABELS[kind],
@@ -247,6 +258,7 @@ class Pipeline:
             packets.keep(
                 question.packet_key, response, client[0], ttl_offsets, entry.stored_s, elapsed_s,
                 entry.floor_s, entry.life, series,
+                () if ring is None else _others(question, ring, ttl_offsets, elapsed_s, entry.floor_s),
             )  # fmt: skip
         return response
 
@@ -314,6 +326,9 @@ class Pipeline:
         packet = entry.packet
         if options is not None:
             packet = clamp_ttls(packet, entry.ttl_offsets, 1, options.stale_answer_ttl_s)
+        if self.rotation is not None:
+            ring = self.rotation.ring(packet, HEADER_BYTES + len(question.asked))
+            packet = packet if ring is None else ring.turn(0).packet
         code = EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
         opt = opt_record(do=question.do, ede_code=code, ede_text="the upstream did not answer in time")
         response = fit(question, packet, (), 0, 0, listener.max_bytes, 0, opt)
@@ -373,8 +388,15 @@ class Pipeline:
     def _serve(self, waiters: list[Waiter], packet: bytes, authoritative: int, now_s: float) -> None:
         """`_deliver` for a fresh answer, two Python calls shorter: every miss comes here."""
         rcode = packet[3] & 0x0F
+        orders = None
+        if self.rotation is not None and waiters:
+            ring = self.rotation.ring(packet, HEADER_BYTES + len(waiters[0].question.asked))
+            if ring is not None:
+                orders = cycle([ring.turn(number).packet for number in range(min(ring.turns, len(waiters)))])
         for waiter in waiters[:SERVED_PER_TURN]:
             listener, client, question, route, started_s = waiter
+            if orders is not None:
+                packet = next(orders)
             response = fit(question, packet, (), 0, 0, listener.max_bytes, authoritative)
             self.series.count(
                 listener.labels, route.zone, route.view, question.qtype, rcode, question.do, "forward",
@@ -386,6 +408,18 @@ class Pipeline:
         if len(waiters) > SERVED_PER_TURN:
             rest = waiters[SERVED_PER_TURN:]
             self.timers.call_soon(lambda: self._serve(rest, packet, authoritative, self.timers.now()))
+
+
+def _others(
+    question: Question, ring: Ring, ttl_offsets: tuple[int, ...], elapsed_s: int, floor_s: int
+) -> list[tuple[bytes, tuple[int, ...]]]:
+    """Return the answers that take turns with turn 0 of `ring`, whole; without `ttl_offsets` none of them ages."""
+    others = []
+    for number in range(1, ring.turns):
+        packet, turned = ring.turn(number)
+        offsets = turned if ttl_offsets else ()
+        others.append((fit(question, packet, offsets, elapsed_s, floor_s, STREAM_BYTES), offsets))
+    return others
 
 
 class _StaleTimer:

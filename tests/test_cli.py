@@ -115,8 +115,8 @@ def test_help_version_and_plugins_go_to_standard_output() -> None:
     plugins = run(["-plugins"])
     assert plugins.stdout.split() == [
         f"dns.{word}".encode()
-        for word in ("bind", "cache", "debug", "errors", "forward", "health", "import", "log", "loop", "prometheus",
-                     "ready", "reload")
+        for word in ("bind", "cache", "debug", "errors", "forward", "health", "import", "loadbalance", "log",
+                     "loop", "prometheus", "ready", "reload")
     ]  # fmt: skip
 
 

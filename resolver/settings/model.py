@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from resolver.cache.options import CacheOptions
 from resolver.forward.options import ForwardOptions
+from resolver.reply.options import LoadBalanceOptions
 from resolver.report.options import ErrorsOptions, LogOptions
 from resolver.status.options import HealthOptions, PrometheusOptions, ReadyOptions
 from resolver.system.options import Interception, NodeOptions
@@ -57,6 +58,7 @@ class Block:
     forwards: tuple[ForwardOptions, ...] = ()  # in the order of the file; `next` goes to the one after
     errors: ErrorsOptions | None = None
     log: tuple[LogOptions, ...] = ()  # the first whose names match decides
+    loadbalance: LoadBalanceOptions | None = None
     health: HealthOptions | None = None
     ready: ReadyOptions | None = None
     prometheus: PrometheusOptions | None = None

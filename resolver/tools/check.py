@@ -25,7 +25,7 @@ USAGE = "resolver check FILE [flags]"
 _HIDDEN = frozenset({"given", "stdin_text", "conf"})
 """Fields of ProcessOptions that say how flags were written, not what they mean."""
 
-_DIRECTIVES = ("cache", "errors", "log", "health", "ready", "prometheus", "reload")
+_DIRECTIVES = ("cache", "loadbalance", "errors", "log", "health", "ready", "prometheus", "reload")
 _LOW_RCODES = 17
 
 

@@ -9,7 +9,10 @@ from resolver.settings import directives, targets
 from resolver.settings.model import Block, ListenAddress, ProcessOptions, Settings
 from tests.settings.support import RESOLV_CONF, FakeMachine, attempt, refusal_of, settings_of
 
-ACCEPTED = "; accepted: bind, debug, ready, health, prometheus, reload, errors, log, cache, loop, forward, import"
+ACCEPTED = (
+    "; accepted: bind, debug, ready, health, prometheus, reload, errors, log, loadbalance, cache, loop, forward,"
+    " import"
+)
 
 
 @pytest.mark.parametrize("word", directives.LATER)

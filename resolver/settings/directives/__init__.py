@@ -8,11 +8,14 @@ words, known and refused; `settings/blocks.py` puts what they return into a `Blo
 MANY = frozenset({"bind", "forward", "log"})
 """Words that may stand several times in one block; all others once (CoreDNS plugin.ErrOnce)."""
 
-WORDS = ("bind", "debug", "ready", "health", "prometheus", "reload", "errors", "log", "cache", "loop", "forward")
+WORDS = (
+    "bind", "debug", "ready", "health", "prometheus", "reload", "errors", "log", "loadbalance", "cache", "loop",
+    "forward",
+)  # fmt: skip
 """What a server block may say, in the order in which CoreDNS 1.14 runs it; `import` belongs to the parser."""
 
 LATER = (
-    "acl", "any", "autopath", "bufsize", "cancel", "dns64", "dnstap", "header", "hosts", "limit", "loadbalance",
+    "acl", "any", "autopath", "bufsize", "cancel", "dns64", "dnstap", "header", "hosts", "limit",
     "local", "metadata", "minimal", "multisocket", "pprof", "rewrite", "search_path", "template", "timeouts",
     "trace", "view", "whoami",
 )  # fmt: skip
