@@ -4,21 +4,37 @@ What callers may rely on:
 
 - The table is owned by the child (`flags owner`): the kernel removes it when the child ends, and the child ends
   when we do, however we end: its standard input is a pipe that nobody else holds. Nobody else can delete the table.
+- Where kernel or nft know no owners the table is made without; then only the timeouts of its elements end it.
 - The rules bring pods to us only while `beat` is called: each beat keeps our addresses for `alive_s`.
-- `beat` never blocks and never raises; what goes wrong later is told to `on_failure`, once for each child.
-- After a failure, `start` makes a new child with a new table; the old table is gone by then.
+- `beat` never blocks and never raises; what goes wrong later is told to `on_failure`, once for each child. By then
+  the child is being killed, and nobody is intercepted.
+- After a failure, `start` makes a new child with a new table.
 
-What the rules say is in `notrack`.
+What the rules say is in `notrack`, what nft says in `dialogue`.
 """
 
-from collections.abc import Callable, Sequence
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
 
 from resolver.errors import CommandFailed
+from resolver.system import commands, notrack
+from resolver.system.dialogue import Dialogue, Verdict
+from resolver.system.nft_child import GONE, Child
 from resolver.system.options import NodeOptions
+
+BEATS_UNANSWERED_MAX = 3
+"""More, and nft is stuck: the elements have expired by then."""
 
 
 class Rules:
-    """The table of one process. `name` is the table's; `owned` says whether the kernel removes it with us."""
+    """The table of one process.
+
+    name   The table's; a new one for each child.
+    owned  Whether the kernel removes it with us.
+    armed  Whether nft has confirmed a beat since the start, or since `disarm`.
+    """
 
     def __init__(
         self, options: NodeOptions, *, on_failure: Callable[[CommandFailed], None], program: str = "nft"
@@ -27,32 +43,124 @@ class Rules:
         self.name = ""
         self.owned = False
         self.armed = False
+        self._on_failure = on_failure
+        self._program = program
+        self._child: Child | None = None
+        self._beats_unanswered = 0
+        self._refused: CommandFailed | None = None  # what was wrong with a beat since the last good one
 
     @property
     def alive(self) -> bool:
         """Whether there is a child that holds the table."""
-        raise NotImplementedError
+        return self._child is not None
 
     async def start(self) -> None:
-        """Make the table, without anybody coming to us yet. Raises CommandFailed; then there is no table."""
-        raise NotImplementedError
+        """Make the table, without anybody coming to us yet. Raises CommandFailed; then there is no table.
 
-    def beat(self, addresses: Sequence[str]) -> bool:
-        """Keep, or begin, interception of these for `alive_s` from now; False when there is no child to tell.
-
-        One that is not named (its own question was not answered) is left to run out: a broken IPv6 address must
-        not take IPv4 with it.
+        Tables that dead processes left behind, where the kernel knows no owners, are removed.
         """
-        raise NotImplementedError
+        await self.close()
+        refused: CommandFailed | None = None
+        for owner, short in self._ways():
+            try:
+                await self._start(owner=owner, short=short)
+            except CommandFailed as failure:
+                if failure.kind in {"missing", "permission", "timeout"}:
+                    raise
+                refused = failure
+            else:
+                await self._sweep()
+                return
+        assert refused is not None
+        raise refused
+
+    def beat(self) -> bool:
+        """Keep, or begin, interception for `alive_s` from now; False when there is no child to tell."""
+        child = self._child
+        if child is None:
+            return False
+        if self._beats_unanswered >= BEATS_UNANSWERED_MAX:
+            child.fail(
+                self._refused
+                or CommandFailed(self._program, "timeout", f"said nothing for {BEATS_UNANSWERED_MAX} beats")
+            )
+            return False
+        self._beats_unanswered += 1
+        child.say(notrack.beat(self.options, self.name), lambda verdict: self._beaten(child, verdict))
+        return self._child is child
 
     async def disarm(self) -> None:
         """Take our addresses out at once; the table stays, and so do connections that are ours. Never raises."""
-        raise NotImplementedError
+        self.armed = False
+        child = self._child
+        if child is None:
+            return
+        with suppress(CommandFailed):  # the child is gone, and the table with it; `on_failure` was told
+            await child.ask(notrack.disarm(self.name), self.options.command_s)
+        self.armed = False  # the answer to a beat may have come meanwhile
 
     async def check(self) -> bool:
         """Ask the child whether the table is there; False (and `on_failure`, once) when it is not."""
-        raise NotImplementedError
+        child = self._child
+        if child is None:
+            return False
+        try:
+            await child.ask("", self.options.command_s)
+        except CommandFailed:
+            return False
+        return True
 
     async def close(self) -> None:
         """Remove the table and end the child. Never raises."""
-        raise NotImplementedError
+        self.armed = False
+        child, self._child = self._child, None
+        if child is not None:
+            await child.close(notrack.remove(self.name), self.options.command_s)
+
+    def _ways(self) -> list[tuple[bool, bool]]:
+        """Return what to try, best first: (owner, short)."""
+        shorts = (True, False) if self.options.interception == "tracked" else (False,)
+        return [(owner, short) for owner in (True, False) for short in shorts]
+
+    async def _start(self, *, owner: bool, short: bool) -> None:
+        self.name = f"{notrack.PREFIX}{os.getpid()}_{secrets.token_hex(3)}"
+        dialogue = Dialogue(self.name, notrack.probe(self.name))
+        child = await Child.start(self._program, dialogue, self._failed)
+        try:
+            line = notrack.table(self.options, self.name, owner=owner, short=short)
+            await child.ask(line, self.options.start_s)
+        except BaseException:  # cancellation too: no child stays without somebody who knows of it
+            child.kill()
+            raise
+        self._child, self.owned = child, owner
+        self._beats_unanswered, self._refused = 0, None
+
+    def _beaten(self, child: Child, verdict: Verdict | CommandFailed) -> None:
+        if self._child is not child or isinstance(verdict, CommandFailed):
+            return  # the child has ended, and said so
+        if not verdict.table:
+            child.fail(CommandFailed(self._program, "failed", GONE))
+        elif verdict.problem:  # the elements of the last beat are still in: it may go well the next time
+            self._refused = commands.classify(self._program, 1, verdict.problem)
+        else:
+            self._beats_unanswered = 0
+            self.armed = True
+
+    def _failed(self, child: Child, failure: CommandFailed) -> None:
+        if self._child is child:
+            self._child = None
+            self.armed = False
+            self._on_failure(failure)
+
+    async def _sweep(self) -> None:
+        """Remove what dead processes left behind; a failure is worth no line, the next start tries again."""
+        with suppress(CommandFailed):
+            said = await self._run("list", "tables", "inet", containing=notrack.PREFIX)
+            for line in said.splitlines():
+                name = line.split()[-1]
+                if name != self.name and notrack.abandoned(await self._run("list", "table", "inet", name)):
+                    await self._run("delete", "table", "inet", name)
+
+    async def _run(self, *words: str, containing: str = "") -> str:
+        command = (self._program, *words)
+        return (await commands.run(command, timeout_s=self.options.command_s, containing=containing)).stdout

@@ -39,7 +39,9 @@ class NodeOptions:
     beat_s: float = 1.0  # how often it says so; two beats may be lost
     command_s: float = 5.0  # one run of ip, nft or iptables (node-local-dns waits 5 s for the xtables lock)
     start_s: float = 5.0  # the lasting nft must have taken the rules by then
-    connections_max: int = 131_072  # TCP connections that stay ours after the rules are out: 16 MiB of the kernel's
+    connections_max: int = (
+        32_768  # TCP connections known to be ours, per family: 0.5 MiB of the kernel's, 4 when full
+    )
     connection_s: int = 60  # one that we sent nothing on for so long is forgotten; our own idle time is 10 s
 
     def __post_init__(self) -> None:

@@ -1,0 +1,205 @@
+"""One child `nft -i`: its process, its two pipes, and who waits for what it says.
+
+What callers may rely on:
+
+- Nothing here blocks the loop: threads of its pool start the program and wait for its end, the pipes do not block.
+- Nobody but this process holds the writing end of the child's standard input, so it ends when we do.
+- `failed` is called at most once, when the child is already being killed.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from resolver.errors import CommandFailed
+from resolver.system import commands
+from resolver.system.dialogue import Dialogue, Verdict
+
+GONE = "our table is not there any more: another program removed it"
+
+_READ_BYTES = 64 * 1024
+_REAP_S = 1.0  # a process that was killed ends when the kernel gets to it
+_HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Not for the child: whoever ends a whole control group at once must not end it before we have said goodbye."""
+
+Judged = Callable[[Verdict | CommandFailed], None]
+
+
+class Child:
+    """A running `nft -i`, made by `Child.start`."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        program: str,
+        dialogue: Dialogue,
+        failed: "Callable[[Child, CommandFailed], None]",
+    ) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._loop = asyncio.get_running_loop()
+        self._process = process
+        self._program = program
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._dialogue = dialogue
+        self._failed = failed
+        self._waiting: deque[Judged] = deque()
+        self._ended = False
+        self._loop.add_reader(self._stdout.fileno(), self._readable)
+
+    @classmethod
+    async def start(
+        cls, program: str, dialogue: Dialogue, failed: "Callable[[Child, CommandFailed], None]"
+    ) -> "Child":
+        """Start the program. Raises CommandFailed."""
+        loop = asyncio.get_running_loop()
+        try:
+            started = loop.run_in_executor(None, _popen, program)
+        except RuntimeError as error:  # no thread to be had, or the pool is shut down
+            raise CommandFailed(program, "failed", f"cannot be started: {error}") from None
+        try:
+            process = await asyncio.shield(started)
+        except asyncio.CancelledError:
+            started.add_done_callback(lambda done: _unwanted(loop, done))
+            raise
+        return cls(process, program, dialogue, failed)
+
+    def say(self, line: str, judged: Judged) -> None:
+        """Write `line`, one transaction; `judged` is called when nft has done it, or has ended."""
+        if self._ended:
+            judged(CommandFailed(self._program, "failed", "has ended"))
+            return
+        data = f"{line}\n{self._dialogue.probe}\n".encode()
+        self._waiting.append(judged)
+        try:
+            written = os.write(self._stdin.fileno(), data)
+        except OSError:  # full: it reads no more; broken: it has ended
+            written = 0
+        if written != len(data):
+            self.fail(self._last_words("takes no commands any more"))
+
+    async def ask(self, line: str, timeout_s: float) -> None:
+        """Write `line` and wait until it is done. Raises CommandFailed, and then the child is being killed."""
+        future: asyncio.Future[Verdict] = self._loop.create_future()
+
+        def judged(verdict: Verdict | CommandFailed) -> None:
+            if future.done():
+                return
+            if isinstance(verdict, CommandFailed):
+                future.set_exception(verdict)
+            else:
+                future.set_result(verdict)
+
+        self.say(line, judged)
+        try:
+            async with asyncio.timeout(timeout_s):
+                verdict = await future
+            if verdict.problem:
+                raise commands.classify(self._program, 1, verdict.problem)
+            if not verdict.table:
+                raise CommandFailed(self._program, "failed", GONE)
+        except TimeoutError:
+            failure = CommandFailed(self._program, "timeout", f"did not answer within {timeout_s:g} s")
+            self.fail(failure)
+            raise failure from None
+        except CommandFailed as failure:
+            self.fail(failure)
+            raise
+
+    def fail(self, failure: CommandFailed) -> None:
+        """Kill the child, and tell its owner why; once."""
+        if not self._ended:
+            self.kill(failure)
+            self._failed(self, failure)
+
+    def kill(self, reason: CommandFailed | None = None) -> None:
+        """Kill the child without a word to its owner; who still waits is told `reason`."""
+        if not self._ended:
+            self._process.kill()
+            self._detach(reason)
+            self._loop.run_in_executor(None, _reap, self._process, _REAP_S)
+
+    async def close(self, last: str, timeout_s: float) -> None:
+        """Say `last`, close its standard input, and wait until the process has ended."""
+        if self._ended:
+            return
+        with suppress(OSError):
+            os.write(self._stdin.fileno(), f"{last}\n".encode())
+        self._detach(None)
+        await asyncio.shield(self._loop.run_in_executor(None, _reap, self._process, timeout_s))
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._stdout.fileno(), _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.fail(self._last_words("has ended, and interception with it"))
+            return
+        for verdict in self._dialogue.feed(data):
+            if self._waiting:
+                self._waiting.popleft()(verdict)
+
+    def _last_words(self, otherwise: str) -> CommandFailed:
+        return commands.classify(self._program, 1, self._dialogue.problem or otherwise)
+
+    def _detach(self, reason: CommandFailed | None) -> None:
+        """Close our side of the pipes."""
+        self._ended = True
+        self._loop.remove_reader(self._stdout.fileno())
+        self._stdin.close()
+        self._stdout.close()
+        while self._waiting:
+            self._waiting.popleft()(reason or CommandFailed(self._program, "failed", "was ended"))
+
+
+def _popen(program: str) -> "subprocess.Popen[bytes]":
+    """In a thread: start the child, its pipes not blocking for us."""
+    # A new process has the signal mask of the thread that starts it, and keeps it: no code runs in between.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    try:
+        process = subprocess.Popen(
+            [program, "-i"],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=commands.environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise commands.not_started(program, error) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    os.set_blocking(process.stdin.fileno(), False)
+    os.set_blocking(process.stdout.fileno(), False)
+    return process
+
+
+def _reap(process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
+    """In a thread: wait for its end, and make sure of it."""
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _unwanted(loop: asyncio.AbstractEventLoop, started: "asyncio.Future[subprocess.Popen[bytes]]") -> None:
+    """The child came after its caller was cancelled."""
+    if started.cancelled() or started.exception() is not None:
+        return
+    process = started.result()
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    loop.run_in_executor(None, _reap, process, _REAP_S)
