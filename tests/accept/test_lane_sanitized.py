@@ -21,7 +21,7 @@ lane = Extension("resolver.accept.lane", [source], extra_compile_args=flags, ext
 setup(name="sanitized", packages=[], ext_modules=cythonize([lane], language_level=3, quiet=True))
 """
 
-TESTS = ("tests/accept/test_udp.py", "tests/accept/test_packets.py", "tests/accept/test_lane_fuzz.py")
+TESTS = tuple(f"tests/accept/test_{name}.py" for name in ("udp", "packets", "rings", "lane_fuzz"))
 
 
 def library(name: str) -> str:

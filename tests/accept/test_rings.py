@@ -15,7 +15,7 @@ from resolver.accept.udp import UdpListener
 from resolver.cache.ledger import Ledger
 from tests.accept.lane import LANES, Bench, Lane, life, orders_of, query, ttls_of
 
-pytestmark = pytest.mark.parametrize("lane", LANES[:1])
+pytestmark = pytest.mark.parametrize("lane", LANES)
 
 
 def keep_ring(bench: Bench, wire: bytes, orders: list[bytes], **options: object) -> None:
