@@ -58,6 +58,9 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
 """
 KNOWN = [f"known{number}.lab" for number in range(200)]
 HTTP_S = 2.0
+PROBE_S = 1.0
+METRICS_PORT = 9253
+SYNC = "1s"
 
 
 class Lab:
@@ -170,15 +173,18 @@ class Lab:
         path = self.folder / f"Corefile-{time.monotonic_ns()}"
         bind, local = " ".join(LOCAL_IPS), LOCAL_4
         path.write_text(corefile.format(bind=bind, local=local, upstream=UPSTREAM_4, outside=OUTSIDE_4))
-        flags = ("-localip", ",".join(LOCAL_IPS), "-syncinterval", "2s", *more_flags)
-        return Spec(path, flags, self.shared, self.folder / "xtables.lock")
+        flags = ("-localip", ",".join(LOCAL_IPS), "-syncinterval", SYNC, "-probe-socket", "/run/pod/probe")
+        return Spec(path, (*flags, *more_flags), self.shared, self.folder / "xtables.lock")
 
-    def deploy(self, *more_flags: str, ballast_mib: int = 0, memory_mib: int = 0) -> OurPod:
-        """Start our process and wait until it is Ready and pods are answered by it."""
+    def deploy(
+        self, *more_flags: str, ballast_mib: int = 0, memory_mib: int = 0, intercepting: bool = True
+    ) -> OurPod:
+        """Start our process and wait until it is Ready and, if it is to be, pods are answered by it."""
         spec = replace(self.spec(*more_flags), ballast_mib=ballast_mib, memory_mib=memory_mib)
         pod = self.kubelet.start(spec)
         self.kubelet.until_ready(pod)
-        self.until_intercepting()
+        if intercepting:
+            self.until_intercepting()
         return pod
 
     def until_intercepting(self, within_s: float = 10.0) -> float:
@@ -193,8 +199,15 @@ class Lab:
         return ask_author(self.node, host)
 
     def is_ready(self, container: Container) -> bool:
-        """The readiness probe."""
-        return "answering on" in container.output()
+        """The readiness probe, as the manifest has it: `probe ready` on the pod's own socket."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(PROBE_S)
+            try:
+                asking.connect(str(container.folder / "probe"))
+                asking.sendall(b"ready\n")
+                return asking.recv(64) == b"OK\n"
+            except OSError:
+                return False
 
     def get(self, host: str, port: int, path: str) -> tuple[int, str]:
         """Fetch a page as somebody on the node would; status 0 when nobody listens."""
@@ -211,9 +224,15 @@ class Lab:
 
     def scrape(self) -> Scrape:
         """Our metrics."""
-        status, text = self.get("127.0.0.1", 9253, "/metrics")
+        status, text = self.get("127.0.0.1", METRICS_PORT, "/metrics")
         assert status == 200, "the metrics page does not answer"
         return Scrape(text)
+
+    def longest_turn_ms(self) -> float:
+        """How long our loop was held up at most, by itself or by a machine that is busy with this lab."""
+        longest_ms = self.scrape().value("resolver_loop_longest_turn_seconds") * 1e3
+        self.say(f"longest turn of the loop: {longest_ms:.1f} ms")
+        return longest_ms
 
     # --- what the node's kernel knows
 

@@ -14,6 +14,7 @@ from tests.lab.kubelet import Pod
 from tests.lab.lab import Lab
 from tests.lab.spaces import wait_for
 
+NO_SET_UP = ("-setupinterface=false", "-setupiptables=false")
 COREFILE = """\
 .:53 {{
     bind 127.0.0.1
@@ -24,7 +25,7 @@ COREFILE = """\
 
 def plain(lab: Lab) -> Spec:
     """A resolver on the node that does nothing to the node."""
-    return replace(lab.spec(corefile=COREFILE), flags=())
+    return replace(lab.spec(corefile=COREFILE), flags=("-probe-socket", "/run/pod/probe"))
 
 
 def test_a_container_has_two_capabilities_and_writes_nowhere_but_in_its_folders(lab: Lab) -> None:
@@ -64,7 +65,7 @@ def test_what_exits_is_restarted_a_little_later_each_time(lab: Lab) -> None:
 
 def test_an_update_ends_the_old_pod_only_when_the_new_one_is_ready(lab: Lab) -> None:
     shared = "127.0.0.1"  # of all addresses; with -localip two generations share the port
-    spec = replace(plain(lab), flags=("-localip", shared, "-setupinterface=false", "-setupiptables=false"))
+    spec = replace(plain(lab), flags=(*plain(lab).flags, "-localip", shared, *NO_SET_UP))
     old = lab.kubelet.start(spec)
     lab.kubelet.until_ready(old)
     new = lab.kubelet.update(old, spec)
