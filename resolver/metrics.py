@@ -30,8 +30,9 @@ SETUP_ERRORS = ("configmap", "interface_add", "interface_check", "iptables", "ip
 """node-cache's error types; they are exported from 0 on, so that the first error is an increase."""
 
 
-FAIL_OPEN_REASONS = ("no_answer", "rules_lost", "setup_failed")
-"""Our own question was not answered; what brings pods to us was taken away; it could not be set up."""
+FAIL_OPEN_REASONS = ("crashed", "no_answer", "rules_lost", "setup_failed")
+"""Processes before us crashed, so pods come later; our own question was not answered; what brings pods to us was
+taken away; it could not be set up."""
 
 PUT_BACK_KINDS = ("accept_rules", "address", "leftovers", "rules", "standing_nat")
 """What the node's check can find changed by others. `leftovers`: rules of node-local-dns that were there again."""

@@ -4,14 +4,18 @@ Each process that takes traffic keeps a file in a directory that outlives it (`-
 lives, and removes it when it ends in order. A file that nobody holds the lock of is a crash; a predecessor that is
 still serving is none, however many generations overlap, because the kernel drops the lock with the process.
 
-These functions touch files and block: they run in a thread. They raise OSError and nothing else. A directory that
-cannot be used means that crashes are not remembered, no more.
+`Memory` neither blocks nor raises: a directory that cannot be used means that crashes are not remembered, no more.
+The functions below it touch files and belong in a thread; they raise OSError and nothing else.
 """
 
+import asyncio
 import fcntl
 import math
 import os
 import re
+from contextlib import suppress
+
+from resolver import logs
 
 RECENT_S = 600.0
 """A process that took traffic longer ago was no crash loop, whatever became of it."""
@@ -20,6 +24,34 @@ FILES_MAX = 16
 """More crashes than this change nothing: waits have reached their bound. Older files go."""
 
 _NAME = re.compile(r"intercepting-[0-9a-f]{16}")
+
+
+class Memory:
+    """What this process knows of crashes before it, and leaves behind in case of its own."""
+
+    def __init__(self, directory: str) -> None:
+        """Use `directory`, or nothing where that is empty."""
+        self._directory = directory
+        self._mark: Mark | None = None
+
+    async def begin(self, now_s: float) -> int:
+        """This process begins to take traffic; return the number of recent crashes. `now_s` as for `begin`."""
+        if not self._directory:
+            return 0
+        loop = asyncio.get_running_loop()
+        try:
+            self._mark, count = await loop.run_in_executor(None, begin, self._directory, now_s)
+        except OSError as error:
+            logs.warning(f"{self._directory}: {error.strerror}; crashes are not remembered", plugin="node")
+            return 0
+        return count
+
+    async def end(self) -> None:
+        """This process has stopped taking traffic, in order."""
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            with suppress(OSError):  # the directory is gone, and the mark with it
+                await asyncio.get_running_loop().run_in_executor(None, mark.remove)
 
 
 class Mark:
