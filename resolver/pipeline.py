@@ -63,7 +63,10 @@ class Listener(Protocol):
 
     labels: ListenerLabels
     max_bytes: int
-    packets: Any  # its packet cache, or None: accept is above this layer
+    packets: Any  # its packet cache: accept is above this layer
+
+    def client_host(self, client: object) -> object:
+        """What one client's share of the packet cache is counted by."""
 
     def send(self, response: bytes, client: object) -> None:
         """Send a late answer. Never raises."""
@@ -246,17 +249,15 @@ class Pipeline:
         )  # fmt: skip
         if self.query_log is not None:
             self.query_log.answered(listener, client, question, response, 0.0)
-        packets = listener.packets
         if (
-            packets is not None
-            and question.packet_key is not None
+            question.packet_key is not None
             and self.query_log is None
             and opt is None
             and now_s < entry.life.until_s
             and len(response) == len(entry.packet) + (OPT_BYTES if question.edns_size else 0)
         ):
-            packets.keep(
-                question.packet_key, response, client[0], ttl_offsets, entry.stored_s, elapsed_s,
+            listener.packets.keep(
+                question.packet_key, response, listener.client_host(client), ttl_offsets, entry.stored_s, elapsed_s,
                 entry.floor_s, entry.life, series,
                 () if ring is None else _others(question, ring, ttl_offsets, elapsed_s, entry.floor_s),
             )  # fmt: skip

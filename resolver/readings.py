@@ -115,8 +115,8 @@ def _kept(kept: Kept) -> list[Reading]:
 
 
 def _sockets(udp: list[UdpListener], tcp: list[TcpListener]) -> list[Reading]:
-    renderings = sum(len(listener.packets.table) for listener in udp if listener.packets is not None)
     everyone: list[Listener] = [*udp, *tcp]
+    renderings = sum(len(listener.packets.table) for listener in everyone)
     dropped = {
         "short": sum(listener.dropped_short for listener in everyone),
         "not_a_query": sum(listener.dropped_answers for listener in everyone),

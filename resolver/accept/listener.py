@@ -21,11 +21,9 @@ Table = dict[bytes, Route]
 
 
 class Listener:
-    """What both protocols share. `packets` is None where nothing is kept (TCP)."""
+    """What both protocols share."""
 
-    def __init__(
-        self, labels: ListenerLabels, max_bytes: int, series: SeriesTable, packets: PacketCache | None
-    ) -> None:
+    def __init__(self, labels: ListenerLabels, max_bytes: int, series: SeriesTable, packets: PacketCache) -> None:
         self.labels = labels
         self.max_bytes = max_bytes
         self.packets = packets
@@ -40,8 +38,7 @@ class Listener:
         self._table = {names.from_text(route.zone): route for route in routes}
         # Most listeners have one zone, the root: then there is nothing to look up.
         self._only = self._table.get(names.ROOT) if len(self._table) == 1 else None
-        if self.packets is not None:
-            self.packets.clear()
+        self.packets.clear()
 
     def zones(self) -> list[str]:
         """Return the zones that are answered here."""
@@ -49,8 +46,7 @@ class Listener:
 
     def sweep(self, now_s: float) -> None:
         """Drop some of the renderings that are dead; called every `packets.SWEEP_EVERY_S`."""
-        if self.packets is not None:
-            self.packets.sweep(now_s)
+        self.packets.sweep(now_s)
 
     def answer(self, query: bytes, client: object, now_s: float) -> bytes | None:
         """Return the answer to the query, or None: a flight has it, or silence is right. Never raises."""
@@ -63,6 +59,10 @@ class Listener:
             if route is None:
                 return self._outside(question)
         return route.pipeline.answer(question, client, self, route, now_s)
+
+    def client_host(self, client: object) -> object:
+        """Return what one client's share of the packet cache is counted by."""
+        raise NotImplementedError
 
     def send(self, response: bytes, client: object) -> None:
         """Send an answer that a flight brought. Never raises: a client that is gone is no error.

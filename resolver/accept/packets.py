@@ -31,6 +31,9 @@ SWEEP_EVERY_S = 0.5
 SWEEP_SLOTS = 1280
 """Slots looked at in one sweep: 2,560 a second, so 64,000 renderings are seen once in their 30 s."""
 
+KEPT_MAX_BYTES = 4096
+"""Longer answers come by TCP only, and seldom; one client's share of them is 4 MiB between two sweeps."""
+
 CLIENT_SHARE = 1000
 """New renderings of one client between two sweeps, each of a ring counted: alone it needs most of a minute to fill
 64 MiB."""
@@ -122,6 +125,8 @@ class PacketCache:
         ttl_offsets  From the front of `answer`.
         others       The same answer in other orders, as long as `answer` and as old: they take turns with it.
         """
+        if len(answer) > KEPT_MAX_BYTES:
+            return
         table = self.table
         rounds = 1 + len(others)
         size = len(key) + rounds * (len(answer) + OVERHEAD_BYTES)
@@ -152,6 +157,26 @@ class PacketCache:
         self.ledger.used_bytes += size
         if others:
             _close_ring(rendering, others)
+
+    def answer(self, query: bytes, now_s: float) -> bytes | None:
+        """Return the answer that is kept for these query bytes, counted as one more use; None if there is none.
+
+        For TCP. The UDP lanes have this written out, because a call for each datagram is what they save.
+        """
+        key = query[2:]
+        rendering = self.table.get(key)
+        if rendering is None or now_s >= rendering.life.until_s:
+            return None
+        if now_s >= rendering.next_s:
+            self.age(rendering, now_s)
+        rendering.life.uses += 1
+        series = rendering.series
+        series.uses += 1
+        series.request_bytes += len(query)
+        series.response_bytes += 2 + len(rendering.body)
+        if rendering.follow is not None:
+            self.table[key] = rendering.follow
+        return query[:2] + rendering.body
 
     def age(self, rendering: Rendering, now_s: float) -> None:
         """Bring the TTLs of `rendering` to `now_s`; called when `now_s` has reached its `next_s`."""

@@ -61,7 +61,7 @@ def bind_tcp(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 def listens_at(sock: socket.socket) -> tuple[str, int, int] | None:
-    """Return (host, port, SOCK_DGRAM or SOCK_STREAM) of a socket that another process has bound for us, else None."""
+    """Return (host, port, SOCK_DGRAM or SOCK_STREAM) of a socket that questions come to, None for any other."""
     try:
         if sock.family not in {socket.AF_INET, socket.AF_INET6}:
             return None

@@ -5,6 +5,7 @@ from typing import Any
 
 from resolver.accept.listener import Listener
 from resolver.accept.options import AcceptOptions
+from resolver.accept.packets import PacketCache
 from resolver.accept.stream import Stream
 from resolver.accept.tcp import TcpServer
 from resolver.clock import Timers
@@ -21,16 +22,31 @@ class TcpListener(Listener):
         labels: ListenerLabels,
         options: AcceptOptions,
         series: SeriesTable,
+        packets: PacketCache,
         timers: Timers,
     ) -> None:
         """Take over `sock`, bound, listening and non-blocking."""
-        super().__init__(labels, STREAM_BYTES, series, None)
+        super().__init__(labels, STREAM_BYTES, series, packets)
         self.sock = sock
         self.server = TcpServer(sock, self.answer, options, timers, timers.now)
+
+    def answer(self, query: bytes, client: Any, now_s: float) -> bytes | None:
+        """Return the answer to the query, or None: a flight has it, or silence is right. Never raises."""
+        kept = self.packets.answer(query, now_s)
+        return kept if kept is not None else super().answer(query, client, now_s)
+
+    async def close(self) -> None:
+        """Close the socket and every connection, and give the renderings back."""
+        self.packets.clear()
+        await self.server.close()
 
     def send(self, response: bytes, client: Any) -> None:
         """Send a late answer; a client that has gone takes none."""
         client.send(response)
+
+    def client_host(self, client: Any) -> object:
+        """Return what one client's share is counted by."""
+        return client.client_host
 
     def client_text(self, client: Stream) -> str:
         """Return the client for people: `10.0.0.7:41832`."""

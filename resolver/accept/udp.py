@@ -72,7 +72,7 @@ class UdpListener(Listener):
         """Answer what has arrived, one batch in each turn of the loop, and read no more.
 
         alone  No other process has this socket. Then nothing arrives from now on: who still asks is told at once
-               that nobody is here, instead of waiting for an answer, or is served by another socket at this address.
+               that nobody is here, and does not wait, or is served by another socket of this address.
         """
         if alone:
             sockets.turn_away(self.sock)
@@ -181,6 +181,10 @@ class UdpListener(Listener):
                 self.sock.sendto(response, client)
         except OSError:
             self.send_failures += 1
+
+    def client_host(self, client: Any) -> object:
+        """Return what one client's share is counted by."""
+        return client[0]
 
     def client_text(self, client: Any) -> str:
         """Return the client for people: `10.0.0.7:41832` or `[fd00::7]:41832`."""

@@ -25,7 +25,7 @@ class Stub:
 
 
 def listener_for(*zones: str, packets: PacketCache | None = None) -> Listener:
-    listener = Listener(LABELS, 1232, SeriesTable(), packets)
+    listener = Listener(LABELS, 1232, SeriesTable(), packets or PacketCache(Ledger(1024 * 1024)))
     listener.use(Route(zone, "", cast("Any", Stub()), CacheCounters("", zone, "")) for zone in zones)
     return listener
 
