@@ -7,13 +7,16 @@ would do in a root of its own, `run_steps` does below a folder, and so the absol
 
 import re
 import shlex
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support import wheel
 
 ROOT = Path(__file__).resolve().parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN_FOLDERS = ("/src", "/opt", "/wheels")
 """The folders that the build stage makes, and that `run_step` moves."""
 

@@ -12,17 +12,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.deploy import kustomize
-from tests.deploy.containerfile import ROOT, run_steps, stages
+from tests.deploy.containerfile import PROJECT, ROOT, run_steps, stages
 from tests.deploy.standing_in import ANSWERED, SOCKET, stand_in
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BUILD, FINAL = stages()
 CONSTRAINTS = dict(
     re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "deploy/image/constraints.txt").read_text(), re.MULTILINE)
