@@ -1,0 +1,272 @@
+"""A node between a pod and kube-dns, each a network namespace of its own, and sockets in them.
+
+`Network` puts programs named `ip`, `nft`, `iptables`... first in PATH that run the real ones in the node: the code
+under test starts them by name, as it does on a node. Every server answers its own name, so an answer says who gave
+it. The Service address is sent to kube-dns by iptables, in the form that kube-proxy gives it.
+"""
+
+import asyncio
+import ctypes
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+CLUSTER4, CLUSTER6 = "10.96.0.10", "fd00:96::10"
+LOCAL4, LOCAL6 = "169.254.20.10", "fd00:20::10"
+POD4, POD6 = "10.244.0.2", "fd00:244::2"
+GATEWAY4, GATEWAY6 = "10.244.0.1", "fd00:244::1"
+KUBE4, KUBE6 = "10.244.1.2", "fd00:245::2"
+US, KUBE_DNS = "us", "kube-dns"
+
+PROGRAMS = (
+    "ip", "nft", "conntrack", "sysctl",
+    "iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore",
+    *(f"{family}-{kind}{verb}" for family in ("iptables", "ip6tables") for kind in ("nft", "legacy")
+      for verb in ("", "-save", "-restore")),
+)  # fmt: skip
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+_CLONE_NEWNET = 0x40000000
+_numbers = iter(range(10_000))
+
+
+class Network:
+    """The three namespaces; a context manager that leaves nothing behind."""
+
+    def __init__(self, directory: Path) -> None:
+        prefix = f"nr-{os.getpid()}-{next(_numbers)}"
+        self.node, self.pod, self.kube = (f"{prefix}-{name}" for name in ("node", "pod", "kube"))
+        self.programs = directory / "programs"
+        self._servers: Servers | None = None
+
+    def __enter__(self) -> "Network":
+        try:
+            self._build()
+            self._wrap()
+            self._servers = Servers()
+            self.serve(KUBE_DNS, self.kube, KUBE4, KUBE6)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._servers is not None:
+            self._servers.close()
+        for name in (self.node, self.pod, self.kube):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+    def _build(self) -> None:
+        for name in (self.node, self.pod, self.kube):
+            subprocess.run(["ip", "netns", "add", name], check=True)
+            # A link-local address that is still being tried asks for no neighbour: first packets would be lost.
+            self._sysctl(name, "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
+        self._sysctl(self.node, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self._batch(self.node, ["link set lo up"])
+        self._join("to-pod", self.pod, (GATEWAY4, GATEWAY6), (POD4, POD6))
+        self._join("to-kube", self.kube, ("10.244.1.1", "fd00:245::1"), (KUBE4, KUBE6))
+
+    def _join(self, device: str, space: str, node: tuple[str, str], peer: tuple[str, str]) -> None:
+        self._batch(self.node, [
+            f"link add {device} type veth peer name eth0 netns {space}",
+            f"addr add {node[0]}/24 dev {device}", f"addr add {node[1]}/64 dev {device} nodad",
+            f"link set {device} up",
+        ])  # fmt: skip
+        self._batch(space, [
+            f"addr add {peer[0]}/24 dev eth0", f"addr add {peer[1]}/64 dev eth0 nodad",
+            "link set eth0 up", "link set lo up",
+            f"route add default via {node[0]}", f"route add default via {node[1]}",
+        ])  # fmt: skip
+
+    @staticmethod
+    def _sysctl(name: str, *words: str) -> None:
+        subprocess.run(["ip", "netns", "exec", name, "sysctl", "-q", "-w", *words], check=True)
+
+    @staticmethod
+    def _batch(name: str, lines: list[str]) -> None:
+        subprocess.run(["ip", "-n", name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+
+    def _wrap(self) -> None:
+        self.programs.mkdir()
+        for program in PROGRAMS:
+            path = shutil.which(program, path=f"/usr/sbin:/sbin:{os.environ['PATH']}")
+            assert path, f"{program} is not installed"
+            self.wrap(program, f'exec nsenter --net=/run/netns/{self.node} {path} "$@"')
+
+    def wrap(self, program: str, script: str) -> None:
+        """Put `script` in the place of `program`."""
+        target = self.programs / program
+        target.write_text(f"#!/bin/sh\n{script}\n")
+        target.chmod(0o755)
+
+    def run(self, *command: str, text: str = "") -> str:
+        """Run `command` in the node, from outside of the code under test."""
+        ran = subprocess.run(
+            ["ip", "netns", "exec", self.node, *command], input=text, text=True, capture_output=True, check=False
+        )
+        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        return ran.stdout
+
+    def fails(self, *command: str) -> bool:
+        """Tell whether `command` is refused in the node."""
+        return subprocess.run(
+            ["ip", "netns", "exec", self.node, *command], capture_output=True, check=False
+        ).returncode != 0  # fmt: skip
+
+    def kube_proxy(self, *, v4: str = CLUSTER4, v6: str = CLUSTER6, program: str = "tables") -> None:
+        """Send the Service addresses to kube-dns, as kube-proxy does with iptables."""
+        for family, address, target in (("ip", v4, KUBE4), ("ip6", v6, f"[{KUBE6}]")):
+            rules = "".join(
+                f"-A KUBE-SERVICES -d {address} -p {protocol} --dport 53 -j DNAT --to-destination {target}:53\n"
+                for protocol in ("udp", "tcp")
+            )
+            self.run(
+                f"{family}{program}-restore", "--noflush",
+                text=f"*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n"
+                f"-A POSTROUTING -s {address} -j MASQUERADE\n{rules}COMMIT\n",
+            )  # fmt: skip
+
+    def add_addresses(self, *addresses: str) -> None:
+        """Put our addresses on the node, without the code that is there for it."""
+        for address in addresses:
+            self.run("ip", "addr", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
+
+    def serve(self, name: str, namespace: str, *addresses: str, port: int = 53) -> None:
+        """Answer `name` on these addresses over UDP and TCP."""
+        assert self._servers is not None
+        for address in addresses:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                server = make_socket(namespace, address, kind)
+                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                server.bind((address, port))
+                if kind == socket.SOCK_STREAM:
+                    server.listen()
+                self._servers.add(server, name.encode())
+
+    def serve_us(self, *addresses: str) -> None:
+        self.serve(US, self.node, *addresses)
+
+    def client(self, namespace: str, address: str, kind: int = socket.SOCK_DGRAM, port: int = 53) -> "Client":
+        return Client(make_socket(namespace, address, kind), address, port)
+
+    async def who(self, namespace: str, address: str, kind: int = socket.SOCK_DGRAM, port: int = 53) -> str:
+        """Ask from a new socket who is there; "" is nobody within half a second."""
+        with self.client(namespace, address, kind, port) as client:
+            return await client.ask()
+
+    def conntrack(self) -> str:
+        """What is tracked on the node, IPv4 and IPv6, to or from port 53."""
+        both = [self.run("conntrack", "-L", "-f", family) for family in ("ipv4", "ipv6")]
+        return "\n".join(line for text in both for line in text.splitlines() if "dport=53 " in line)
+
+
+def make_socket(namespace: str, address: str, kind: int) -> socket.socket:
+    """Return a socket in `namespace`: a thread of its own enters it, and ends."""
+    made: list[socket.socket] = []
+
+    def enter() -> None:
+        descriptor = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) == 0:
+                made.append(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind))
+        finally:
+            os.close(descriptor)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert made, f"cannot enter {namespace}"
+    made[0].setblocking(False)
+    return made[0]
+
+
+class Client:
+    """One socket that asks, again and again from the same port."""
+
+    def __init__(self, made: socket.socket, address: str, port: int) -> None:
+        self.socket = made
+        self._peer = (address, port)
+        self._connected = False
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    async def ask(self, timeout_s: float = 0.5) -> str:
+        """Return who answered; "" when nobody did in time, or the error's name."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                if not self._connected:
+                    await loop.sock_connect(self.socket, self._peer)
+                    self._connected = True
+                await loop.sock_sendall(self.socket, b"who")
+                return (await loop.sock_recv(self.socket, 100)).decode()
+        except TimeoutError:
+            return ""
+        except OSError as error:
+            return type(error).__name__
+
+
+class Servers:
+    """One thread that answers for all servers of a network."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._stop, self._stopped = socket.socketpair()
+        self._selector.register(self._stopped, selectors.EVENT_READ)
+        self._names: dict[socket.socket, bytes] = {}
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def add(self, server: socket.socket, name: bytes) -> None:
+        self._names[server] = name
+        self._selector.register(server, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        self._stop.close()
+        self._thread.join()
+        for server in (*self._names, self._stopped):
+            server.close()
+        self._selector.close()
+
+    def _serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._stopped:
+                    return
+                with suppress(OSError):
+                    self._answer(key.fileobj)  # type: ignore[arg-type]  # only sockets are registered
+
+    def _answer(self, server: socket.socket) -> None:
+        name = self._names[server]
+        if server.type == socket.SOCK_DGRAM:
+            _, client = server.recvfrom(100)
+            server.sendto(name, client)
+        elif server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            connection, _ = server.accept()
+            connection.setblocking(False)
+            self.add(connection, name)
+        elif server.recv(100):
+            server.sendall(name)
+        else:
+            self._selector.unregister(server)
+            server.close()
+
+
+def network(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    """The body of the fixture: a network whose programs come first in PATH."""
+    with Network(directory) as made:
+        monkeypatch.setenv("PATH", f"{made.programs}:{os.environ['PATH']}")
+        yield made
