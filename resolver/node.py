@@ -40,6 +40,9 @@ TICK_S = 1.0
 SETTLE_S = 0.05
 """Between the rules' end and anything else: packets that the rules let through reach the socket."""
 
+SETTLED_WITHIN_S = 10.0
+"""Whoever waits for pods to come does so no longer: an address that never answers keeps nobody up."""
+
 MEND_AGAIN_S = 1.0
 """The first pause between tries to set up the rules; it doubles, to `-syncinterval`."""
 
@@ -47,6 +50,7 @@ LOOK_AGAIN_S = 5.0
 """After a failed beat the device is looked at, but not more often than this."""
 
 STAY = "pods stay at the cluster's DNS"
+_HERE, _LINK_LOCAL = ("127.", "::1"), ("169.254.", "fe80:")
 _WILDCARDS = {4: {"", "0.0.0.0"}, 6: {"", "::"}}
 
 
@@ -88,6 +92,7 @@ class Node:
         self._presence: Presence | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._begun = False
+        self._settled = asyncio.Event()  # pods come, or it is known that they do not
         self._ended = asyncio.Event()  # of bringing pods here, not of serving
         self._looked_s = -LOOK_AGAIN_S
         self._started_s = -MEND_AGAIN_S
@@ -102,8 +107,7 @@ class Node:
         if self._wanted:
             deadman.no_core_dump()
             self._show()
-        if self._wanted or self.options.setup_interface:
-            self._presence = Presence(self.options.interface_name)
+        self._presence = Presence(self.options.interface_name)
         if self.options.setup_interface:
             await self._upkeep.prepare()
             self._hold(self._check_every_interval(), "the check of the node")
@@ -128,12 +132,10 @@ class Node:
 
     def _is_guarded(self, ip: str) -> bool:
         """Whether somebody else's NAT may have our question to `ip`: a Service's, or our own standing one."""
-        local = ip.startswith("127.") or ip == "::1"
-        link_local = ip.startswith(("169.254.", "fe80:"))
-        return not local and (not link_local or bool(self.options.standing_nat))
+        return not ip.startswith(_HERE) and (not ip.startswith(_LINK_LOCAL) or bool(self.options.standing_nat))
 
     async def intercept(self) -> None:
-        """Bring pods to us, from the first beat on. Once is enough."""
+        """Bring pods to us, from the first beat on; return when they come, or cannot be brought. Once is enough."""
         if self._begun or self._ended.is_set() or not self._wanted:
             return
         self._begun = True
@@ -146,6 +148,9 @@ class Node:
             self._hold(self._check_every_interval(), "the check of the node")
         if not await self._start_rules():
             self._hold(self._start_rules_again(MEND_AGAIN_S), "setting up the rules")
+            self._settled.set()
+        self._timers.call_after(SETTLED_WITHIN_S, self._settled.set)
+        await self._settled.wait()
 
     async def _remember(self) -> None:
         """Leave a mark for who comes after a crash of ours, and be slow after crashes of others."""
@@ -192,15 +197,15 @@ class Node:
         if beat.extend:
             self._rules.beat()
         if beat.on:
-            logs.info(
-                f"interception on for {', '.join(beat.on)} (nftables table {self._rules.name})", plugin=PLUGIN
-            )
+            logs.info(f"interception on for {', '.join(beat.on)}, table {self._rules.name}", plugin=PLUGIN)
         if beat.off:
-            why = "our own question was not answered"
-            logs.warning(f"interception off for {', '.join(beat.off)}: {why}; {STAY}", plugin=PLUGIN)
+            off = f"interception off for {', '.join(beat.off)}"
+            logs.warning(f"{off}: our own question was not answered; {STAY}", plugin=PLUGIN)
             self._fail_open("no_answer")
         if beat.on or beat.off:
             self._show()
+        if not self._heartbeat.beats_to_go:
+            self._settled.set()
 
     def _rules_failed(self, error: CommandFailed) -> None:
         """The process that held our table has ended, or the table is gone."""
@@ -249,6 +254,7 @@ class Node:
         if self._ended.is_set() or self._successor_serves():
             return
         self._ended.set()
+        self._settled.set()
         if self._begun:
             self._alarm.disarm()
             await self._rules.disarm()
@@ -259,6 +265,7 @@ class Node:
     async def leave(self) -> None:
         """Take down what is ours: the rules, and what no other generation uses."""
         self._ended.set()
+        self._settled.set()
         self._alarm.disarm()
         for task in self._tasks:
             task.cancel()
@@ -269,14 +276,10 @@ class Node:
             self._show()
         if self._presence is None:
             return
-        others = self._successor_serves() or await self._others() > 0
-        if not others and not self.options.skip_teardown:
+        others = await asyncio.get_running_loop().run_in_executor(None, self._presence.others)
+        if not (others or self._successor_serves() or self.options.skip_teardown):
             await self._upkeep.take_down()
         self._presence.close()
-
-    async def _others(self) -> int:
-        presence = self._presence
-        return await asyncio.get_running_loop().run_in_executor(None, presence.others) if presence else 0
 
     # --- for all
 
@@ -290,8 +293,8 @@ class Node:
         for family, addresses in (("1", self.options.addresses4), ("2", self.options.addresses6)):
             if addresses:
                 self._counters.intercepted[family] = int(alive.issuperset(addresses))
-        ours = set(self._ways)
-        self._counters.fail_open = int(self._begun and not self._ended.is_set() and not alive.issuperset(ours))
+        failed = self._begun and not self._ended.is_set() and not alive.issuperset(self._ways)
+        self._counters.fail_open = int(failed)
 
     def _hold(self, work: Coroutine[Any, Any, Any], what: str) -> None:
         task = logs.held(asyncio.get_running_loop().create_task(work), what)
