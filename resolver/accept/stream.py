@@ -112,6 +112,8 @@ class Stream(asyncio.Protocol):
             self._serve(self._desk.now())
 
     def eof_received(self) -> bool:
+        if self.is_idle:
+            return False  # the transport closes: most clients ask one question and leave
         self.finish()
         return True  # the transport stays open for our answers
 
