@@ -2,12 +2,12 @@
 
     python -m tests.deploy.standing_in FOLDER ARGUMENT...
 
-Starts `resolver ARGUMENT...` where there is no network but the loopback device, the root is read-only, /run is
-empty, ports from 53 up are free for everybody and no capability is left. /etc/resolv.conf names 127.0.0.1 and
-127.0.0.2; at 127.0.0.2 the demo answers, and /run/systemd/resolve/resolv.conf names it alone. FOLDER is mounted at
-/mnt, where the arguments find its files. The addresses of a node (`NODE`) are on the loopback device, and a
-DaemonSet's Service variables are set. The variables RESOLVER and PROBE name built programs to start instead of this
-tree's, INIT is what a shell does first.
+Starts `resolver ARGUMENT...` where there is no network but the loopback device, the root is read-only, /run and
+/var/lib/node-resolver are empty, ports from 53 up are free for everybody and no capability is left.
+/etc/resolv.conf names 127.0.0.1 and 127.0.0.2; at 127.0.0.2 the demo answers, and /run/systemd/resolve/resolv.conf
+names it alone. FOLDER is mounted at /mnt, where the arguments find its files. The addresses of a node (`NODE`) are on
+the loopback device, and a DaemonSet's Service variables are set. The variables RESOLVER and PROBE name built programs
+to start instead of this tree's, INIT is what a shell does first.
 
 Prints what a client is told: an rcode each over UDP and TCP, the address that the machine's own resolver library
 finds for a short name, what the probe socket says to `health` and `ready` if there is one, the exit status.
@@ -70,10 +70,11 @@ def furnish(folder: str, asked: str) -> None:
     for address in NODE:
         run("ip", "addr", "add", f"{address}/32", "dev", "lo")
     Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("53")
-    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    for path in ("/run", "/var/lib"):
+        run("mount", "-t", "tmpfs", "tmpfs", path)
     run("mount", "--bind", folder, "/mnt")
-    for path in (SOCKET.parent, Path("/run/systemd/resolve")):
-        path.mkdir(parents=True)
+    for made in (SOCKET.parent, Path("/run/systemd/resolve"), Path("/var/lib/node-resolver")):
+        made.mkdir(parents=True)
     Path("/run/systemd/resolve/resolv.conf").write_text(f"nameserver {DEMO}\n")
     pods = Path("/run/pod.conf")
     pods.write_text(

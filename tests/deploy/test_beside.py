@@ -83,6 +83,10 @@ def test_the_unit_answers_on_its_machine() -> None:
     assert program == "/opt/node-resolver/bin/resolver"
     process = flags.parse(arguments).process
     assert process.local_ips == ()
+    (state,) = unit()["StateDirectory"]
+    assert Path(process.handover_dir).parent == Path("/var/lib") / state, (
+        "it must be there before we make ours in it"
+    )
     told = stand_in(UNIT.parent, [word.replace("/etc/node-resolver", "/mnt") for word in arguments])
     assert told == [*ANSWERED, "exit", "0"]
 
