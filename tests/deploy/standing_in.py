@@ -5,9 +5,9 @@
 Starts `resolver ARGUMENT...` where there is no network but the loopback device, the root is read-only, /run and
 /var/lib/node-resolver are empty, ports from 53 up are free for everybody and no capability is left.
 /etc/resolv.conf names 127.0.0.1 and 127.0.0.2; at 127.0.0.2 the demo answers, and /run/systemd/resolve/resolv.conf
-names it alone. FOLDER is mounted at /mnt, where the arguments find its files. The addresses of a node (`NODE`) are on
-the loopback device, and a DaemonSet's Service variables are set. The variables RESOLVER and PROBE name built programs
-to start instead of this tree's, INIT is what a shell does first.
+names it alone. FOLDER is mounted at /mnt, where the arguments find its files. The addresses of a node (`NODE`) are
+on the loopback device, and the Service variables of a DaemonSet are set. RESOLVER and PROBE name built programs to
+start instead of this tree's, INIT is what a shell does first.
 
 Prints what a client is told: an rcode each over UDP and TCP, the address that the machine's own resolver library
 finds for a short name, what the probe socket says to `health` and `ready` if there is one, the exit status.
