@@ -194,8 +194,8 @@ class Node:
                 self._looked_s = now_s
                 self._hold(self._upkeep.check(device_only=True), "a look at the device")
         beat = self._heartbeat.beat(now_s, answered, random())
-        if beat.extend:
-            self._rules.beat()
+        if beat.lives:
+            self._rules.beat(beat.lives)
         if beat.on:
             logs.info(f"interception on for {', '.join(beat.on)}, table {self._rules.name}", plugin=PLUGIN)
         if beat.off:
@@ -217,13 +217,12 @@ class Node:
         self._hold(self._mend(pause_s), "putting back the rules")
 
     async def _mend(self, pause_s: float) -> None:
-        """Put the rules back, and with them the addresses that answered a moment ago."""
+        """Put the rules back, and with them the addresses, for as long as each would have lived."""
         await self._start_rules_again(pause_s)
         self._counters.put_back["rules"] += 1
         logs.info("rules: put back", plugin=PLUGIN)
-        recent = self._heartbeat.recent(self._timers.now())
-        if recent:
-            self._rules.beat()
+        if lives := self._heartbeat.lives(self._timers.now()):
+            self._rules.beat(lives)
         else:
             self._heartbeat.lost()
         self._show()
@@ -274,12 +273,11 @@ class Node:
             await self._rules.close()
             await self._memory.end()
             self._show()
-        if self._presence is None:
-            return
-        others = await asyncio.get_running_loop().run_in_executor(None, self._presence.others)
-        if not (others or self._successor_serves() or self.options.skip_teardown):
-            await self._upkeep.take_down()
-        self._presence.close()
+        if self._presence is not None:
+            others = await asyncio.get_running_loop().run_in_executor(None, self._presence.others)
+            if not (others or self._successor_serves() or self.options.skip_teardown):
+                await self._upkeep.take_down()
+            self._presence.close()
 
     # --- for all
 

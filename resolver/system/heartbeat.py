@@ -12,7 +12,7 @@ each round of questions to ourselves which addresses answered, and says which el
 - Nodes that failed open together do not come back together: each wait is up to JITTER longer, by chance.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,19 +29,17 @@ BEATS_MAX = 120
 JITTER = 0.5
 FORGIVEN_AFTER_S = 3600.0
 
-RECENT_S = 1.5
-"""An answer of the last round, which is one second old at most, and some lateness."""
-
 
 class Beat(NamedTuple):
     """What one round means.
 
-    extend  Addresses whose elements are to be put in (again), with a life of EXPIRES_S.
+    lives   What the set is to hold from now on: addresses and how many seconds they live. Those that answered live
+            EXPIRES_S, those that did not what is left to them. Empty: nobody answered, and the set runs out.
     on      Those of them that were off until now.
     off     Addresses that have just been given up: their elements have run out.
     """
 
-    extend: tuple[str, ...] = ()
+    lives: Mapping[str, float]
     on: tuple[str, ...] = ()
     off: tuple[str, ...] = ()
 
@@ -97,7 +95,7 @@ class Heartbeat:
 
     def beat(self, now_s: float, answered: Collection[str], chance: float) -> Beat:
         """One round is over; return what is to be done."""
-        extend: list[str] = []
+        extended = False
         on: list[str] = []
         off: list[str] = []
         for address, state in self._addresses.items():
@@ -114,16 +112,16 @@ class Heartbeat:
                 state.on_since_s = now_s
                 on.append(address)
             state.extended_s = now_s
-            extend.append(address)
-        return Beat(tuple(extend), tuple(on), tuple(off))
+            extended = True
+        return Beat(self.lives(now_s) if extended else {}, tuple(on), tuple(off))
 
-    def recent(self, now_s: float) -> tuple[str, ...]:
-        """Return the addresses that are on and answered just now: what a new set may have at once."""
-        return tuple(
-            address
+    def lives(self, now_s: float) -> dict[str, float]:
+        """Return the addresses that are on, and how many seconds are left to them."""
+        return {
+            address: state.extended_s + EXPIRES_S - now_s
             for address, state in self._addresses.items()
-            if state.extended_s is not None and now_s - state.extended_s <= RECENT_S
-        )
+            if state.extended_s is not None and state.extended_s + EXPIRES_S > now_s
+        }
 
     def lost(self) -> tuple[str, ...]:
         """The set is gone from the kernel, by no fault of the addresses; return those that were on.

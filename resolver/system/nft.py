@@ -15,7 +15,7 @@ What the rules say is in `notrack`, what nft says in `dialogue`.
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from resolver.errors import CommandFailed
@@ -74,8 +74,11 @@ class Rules:
         assert refused is not None
         raise refused
 
-    def beat(self) -> bool:
-        """Keep, or begin, interception for `alive_s` from now; False when there is no child to tell."""
+    def beat(self, lives: Mapping[str, float]) -> bool:
+        """Keep, or begin, interception of these addresses for so many seconds, and of no others.
+
+        False when there is no child to tell.
+        """
         child = self._child
         if child is None:
             return False
@@ -86,7 +89,7 @@ class Rules:
             )
             return False
         self._beats_unanswered += 1
-        child.say(notrack.beat(self.options, self.name), lambda verdict: self._beaten(child, verdict))
+        child.say(notrack.beat(self.options, self.name, lives), lambda verdict: self._beaten(child, verdict))
         return self._child is child
 
     async def disarm(self) -> None:

@@ -11,6 +11,8 @@ What the table does, and why:
 - Of TCP only the first packet of a connection asks `alive`. The rest asks `connections4`/`connections6`, where our
   own packets put their connection in. So neither end of interception breaks a connection: those with kube-dns stay
   there when we begin, those with us are served to their end when we stop.
+- The question that we put to ourselves reaches us by its mark before an address is alive: its answer is what makes
+  the address alive.
 - ICMP port-unreachable from our addresses is dropped: a glibc with one nameserver fails on it at once, while a lost
   packet is asked again, of kube-dns by then.
 - `tracked` is for nodes that forbid NOTRACK: a DNAT to the very same address, before kube-proxy's, binds an empty
@@ -20,9 +22,9 @@ What the table does, and why:
 Each function returns one line; nft takes a line as one transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from resolver.system.options import NodeOptions
+from resolver.system.options import SELF_QUESTION_MARK, NodeOptions
 
 PREFIX = "node_resolver_"
 """How the tables of all processes begin; what follows names the process."""
@@ -32,6 +34,9 @@ RAW, AFTER_CONNTRACK, BEFORE_DNAT = -300, -150, -110
 
 CLOSED_S = 5
 """How long a connection stays known after our FIN or RST: the client's last packets."""
+
+LEAST_LIFE_S = 0.01
+"""What lives shorter is not put in: 0 ms would be for ever."""
 
 SHORT_S = 2
 """Conntrack timeout of an intercepted question in `tracked`: below the 5 s after which glibc asks again."""
@@ -60,12 +65,18 @@ def table(options: NodeOptions, name: str, *, owner: bool, short: bool) -> str:
     return "; ".join(parts)
 
 
-def beat(options: NodeOptions, name: str) -> str:
-    """Return the line that keeps our addresses in for another `alive_s`."""
+def beat(options: NodeOptions, name: str, lives: Mapping[str, float]) -> str:
+    """Return the line that keeps addresses in for so many seconds each, `alive_s` at most, and no others."""
     parts = []
     for number, _, _, addresses in _ours(options):
         parts.append(f"flush set inet {name} alive{number}")
-        parts.append(f"add element inet {name} alive{number} {{ {', '.join(addresses)} }}")
+        elements = [
+            address if lives[address] >= options.alive_s else f"{address} timeout {lives[address] * 1000:.0f}ms"
+            for address in addresses
+            if lives.get(address, 0.0) >= LEAST_LIFE_S
+        ]
+        if elements:
+            parts.append(f"add element inet {name} alive{number} {{ {', '.join(elements)} }}")
     return "; ".join(parts)
 
 
@@ -133,6 +144,7 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str]) -> Chains:
         peer = f"{ip} daddr . tcp dport . {ip} saddr"
         outgoing += [
             *to_us,  # from the node itself and from pods with hostNetwork
+            f"meta mark {SELF_QUESTION_MARK:#x} {ip} daddr {ours} udp dport {dns} notrack",
             f"{ip} saddr {ours} tcp sport {dns} update @{known} {{ {peer} }}",
             f"{ip} saddr {ours} tcp sport {dns} tcp flags & (fin | rst) != 0x0 "
             f"update @{known} {{ {peer} timeout {CLOSED_S}s }}",
@@ -152,6 +164,7 @@ def _tracked(options: NodeOptions, name: str, *, short: bool, parts: list[str]) 
     """Return the chains of `tracked`, and add the timeouts that they need to `parts`."""
     dns = options.dns_port
     nat: list[str] = []
+    own: list[str] = []
     soon: list[str] = []
     silent: list[str] = []
     for number, ip, _, addresses in _ours(options):
@@ -159,7 +172,9 @@ def _tracked(options: NodeOptions, name: str, *, short: bool, parts: list[str]) 
             f"{ip} daddr @alive{number} {protocol} dport {dns} dnat {ip} to {ip} daddr"
             for protocol in ("udp", "tcp")
         ]
-        silent.append(_silence(ip, f"{{ {', '.join(addresses)} }}"))
+        ours = f"{{ {', '.join(addresses)} }}"
+        own.append(f"meta mark {SELF_QUESTION_MARK:#x} {ip} daddr {ours} udp dport {dns} dnat {ip} to {ip} daddr")
+        silent.append(_silence(ip, ours))
         if short:
             parts.append(
                 f"add ct timeout inet {name} short{number} {{ protocol udp; l3proto {ip}; "
@@ -168,7 +183,7 @@ def _tracked(options: NodeOptions, name: str, *, short: bool, parts: list[str]) 
             soon.append(f'{ip} daddr @alive{number} udp dport {dns} ct timeout set "short{number}"')
     return {
         "prerouting": (f"type nat hook prerouting priority {BEFORE_DNAT}", nat),
-        "output": (f"type nat hook output priority {BEFORE_DNAT}", nat),
+        "output": (f"type nat hook output priority {BEFORE_DNAT}", nat + own),
         "prerouting_timeout": (f"type filter hook prerouting priority {AFTER_CONNTRACK}", soon),
         "output_timeout": (f"type filter hook output priority {AFTER_CONNTRACK}", soon + silent),
     }

@@ -41,7 +41,7 @@ def story(rounds: str, crashes: int = 0, chance: float = 0.0) -> str:
     said = ""
     for now_s, answered in enumerate(rounds):
         beat = heartbeat.beat(float(now_s), {A} if answered == "+" else set(), chance)
-        said += "F" if beat.off else "N" if beat.on else "x" if beat.extend else "."
+        said += "F" if beat.off else "N" if beat.on else "x" if beat.lives else "."
     return said
 
 
@@ -71,9 +71,9 @@ def test_an_address_that_does_not_answer_takes_no_other_with_it() -> None:
     heartbeat = Heartbeat([A, B])
     assert heartbeat.beat(0.0, {A, B}, 0.0).on == (A, B)
     for now_s in (1.0, 2.0):
-        assert heartbeat.beat(now_s, {A}, 0.0).extend == (A,)
+        assert heartbeat.beat(now_s, {A}, 0.0).lives == {A: EXPIRES_S, B: EXPIRES_S - now_s}
     beat = heartbeat.beat(3.0, {A}, 0.0)
-    assert (beat.extend, beat.off) == ((A,), (B,))
+    assert (beat.lives, beat.off) == ({A: EXPIRES_S}, (B,))
     assert heartbeat.alive == (A,)
     assert heartbeat.beats_to_go == 5
 
@@ -93,7 +93,7 @@ def test_a_round_that_comes_late_finds_the_elements_gone() -> None:
     heartbeat = Heartbeat([A])
     heartbeat.beat(0.0, {A}, 0.0)
     beat = heartbeat.beat(EXPIRES_S, {A}, 0.0)
-    assert (beat.extend, beat.off) == ((), (A,))
+    assert (beat.lives, beat.off) == ({}, (A,))
 
 
 def test_an_hour_without_failure_forgives() -> None:
@@ -108,12 +108,12 @@ def test_an_hour_without_failure_forgives() -> None:
     assert heartbeat.beats_to_go == 5
 
 
-def test_a_set_that_was_lost_is_filled_with_what_answered_just_now() -> None:
+def test_a_set_that_was_lost_is_filled_with_what_is_left_to_each() -> None:
     heartbeat = Heartbeat([A, B])
     heartbeat.beat(0.0, {A, B}, 0.0)
     heartbeat.beat(1.0, {A}, 0.0)
-    assert heartbeat.recent(1.6) == (A,)
-    assert heartbeat.recent(2.6) == ()
+    assert heartbeat.lives(1.5) == {A: 2.5, B: 1.5}
+    assert heartbeat.lives(3.5) == {A: 0.5}
 
 
 def test_what_was_lost_by_no_fault_of_its_own_comes_back_with_the_next_beat() -> None:
@@ -134,9 +134,10 @@ def test_laws(rounds: list[tuple[float, bool, float]], crashes: int) -> None:
         now_s += later_s
         beat = heartbeat.beat(now_s, {A} if answered else set(), chance)
         # Nothing goes in without an answer in this very round, and what is on is in the kernel.
-        assert answered or not beat.extend
-        if beat.extend:
+        assert answered or not beat.lives
+        if beat.lives:
             extended_s = now_s
+            assert beat.lives == {A: pytest.approx(EXPIRES_S)}
         failures += len(beat.off)
         assert (now_s - extended_s < EXPIRES_S) == (heartbeat.alive == (A,))
         assert heartbeat.beats_to_go <= beats_needed(failures, 1.0) <= BEATS_MAX * (1 + JITTER)

@@ -51,7 +51,7 @@ async def rules_of(options: NodeOptions, failures: list[CommandFailed]) -> Async
 
 async def beaten(rules: Rules) -> None:
     """Beat once, and wait until nft has done it."""
-    assert rules.beat()
+    assert rules.beat(dict.fromkeys(rules.options.local_ips, rules.options.alive_s))
     assert await rules.check()
     assert rules.armed
 
