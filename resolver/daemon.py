@@ -1,7 +1,9 @@
 """The process: start, reload, stop, each in one order on one screen.
 
-Start  parts → sockets → status pages → upstreams → listeners.
-Stop   not ready → go on answering for the lame-duck time → read no more → flights land → close, exit 0.
+Start  addresses on a device → parts → sockets → status pages → upstreams → listeners → first upstream answer: ready
+       → pods are brought here.
+Stop   not ready → no pods are brought here → go on answering for the lame-duck time, or until a successor does →
+       read no more → flights land → close → addresses last, exit 0.
 Reload new parts beside the old ones → new sockets → one assignment per listener. Any failure before that assignment
        changes nothing and says why.
 
@@ -28,19 +30,22 @@ from resolver.clock import Now, Timers
 from resolver.errors import ConfigMapError, ResolverError
 from resolver.kept import Kept
 from resolver.listeners import Listeners, Pair
+from resolver.node import Node
 from resolver.readings import conntrack_readings, node_readings, readings_of
 from resolver.report.series import SeriesTable
 from resolver.settings import reload
 from resolver.settings.loading import load
 from resolver.settings.model import Settings
 from resolver.status.exposition import Exposition
-from resolver.status.health import Health, Prober, reachable
+from resolver.status.health import Health, Prober
 from resolver.status.http import HttpServer
 from resolver.status.pages import Pages
 from resolver.status.probe import ProbeSocket
 from resolver.status.ready import Readiness
 from resolver.status.turns import LoopTurns
+from resolver.succession import Succession
 from resolver.system import pidfile, runtime
+from resolver.system.options import SELF_QUESTION_MARK
 
 SWEEP_PORTS_EVERY_S = 5.0
 TIDY_AGAIN_S = 0.02
@@ -48,6 +53,9 @@ TIDY_AGAIN_S = 0.02
 
 DRAIN_S = 5.0
 """How long flights and connections may take to end after the last question was read: the longest deadline."""
+
+LANDED_EVERY_S = 0.02
+"""How often it is looked whether a flight is still in the air."""
 
 UNWATCHED_S = 30.0
 
@@ -66,22 +74,41 @@ class Daemon:
         self.series = SeriesTable()
         self.kept = Kept(self.timers, Ledger(settings.process.cache_memory_bytes), self.series, self.registry)
         self.readiness = Readiness()
+        process = settings.process
         # On a node, where `-localip` is given, two generations of this process overlap.
-        self.listeners = Listeners(self.kept, shared=bool(settings.process.local_ips), lane=settings.process.lane)
+        shared = bool(process.local_ips or process.handover_dir)
+        self.listeners = Listeners(self.kept, shared=shared, lane=process.lane)
+        self.succession = Succession(
+            process.handover_dir, process.snapshot_interval_s, self.kept, self.listeners, self._succession_changed
+        )
         self.stopped = asyncio.Event()
         self._health = Health()
-        self._prober = Prober(self._health, self.registry.health, self.timers)
+        self._prober = Prober(self._health, self.registry.health, self.timers, SELF_QUESTION_MARK)
+        self._prober.shares = lambda: self.succession.shares_sockets
+        self.node = Node(
+            process.node,
+            self.timers,
+            self._prober,
+            self.registry,
+            state_directory=process.handover_dir,
+            successor_serves=lambda: self.succession.successor_serves,
+        )
         self._exposition = Exposition(self.registry, self.series)
         self._pages = Pages(self._health, self.readiness, self._exposition, now)
         self._http = HttpServer(self.timers)
         self._probe = ProbeSocket(settings.process.probe_socket, self._pages.problems(), self.timers)
-        self._sources = (readings_of(self.kept, self.listeners), node_readings(self.registry.node))
+        self._sources = (
+            readings_of(self.kept, self.listeners),
+            node_readings(self.registry.node),
+            self.succession.readings,
+        )
         self._parts: Parts | None = None
         self._replaced: set[Parts] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = LoopTurns(loop, self.registry.process)
         self._lame_duck: asyncio.Future[None] | None = None
         self._reloading = asyncio.Lock()
+        self._begun = False
         self._stopping = False
         self._tidying = False
 
@@ -90,16 +117,20 @@ class Daemon:
         try:
             if self.settings.process.probe_socket:
                 await self._probe.open()
+            await self.node.prepare()
+            await self.succession.inherit()
             await self._apply(self.settings)
         except ResolverError:
             await self._close()
             raise
+        await self.succession.offer()
         self.registry.sources += self._sources
         self.registry.file_sources.append(conntrack_readings)
         self._every(SWEEP_EVERY_S, self._sweep)
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
         self._turns.start()
         self._hold(self._reload_when_due(), "the reload watch")
+        self._begin_when_ready()
 
     async def prepare(self) -> None:
         """Get what the first answer could do without: the library that scrapes need, if somebody may scrape."""
@@ -141,19 +172,55 @@ class Daemon:
     async def _stop(self, lame_duck: bool) -> None:
         if self.settings.process.pidfile:
             pidfile.remove(self.settings.process.pidfile)
-        wait_s = max((block.health.lameduck_s for block in self.settings.blocks if block.health), default=0.0)
-        if lame_duck and wait_s:
-            logs.info(f"Shutting down; answering for {wait_s:g}s more", plugin="health")
-            self._lame_duck = self._loop.create_future()
-            call = self.timers.call_after(wait_s, self._skip_lame_duck)
-            await self._lame_duck
-            call.cancel()
+        await self.node.release()
+        await self.succession.leave()
+        saving = logs.hold(self.succession.save(), "the last snapshot")
+        handed_over = await self._until_nobody_needs_us(lame_duck)
+        await self.node.release()  # where a successor served first, and is gone by now
+        alone = await self.succession.let_go()
         end_s = self.timers.now() + DRAIN_S
-        await self.listeners.drain(DRAIN_S)
-        while self._parts is not None and self._parts.flights_in_the_air() and self.timers.now() < end_s:
-            await self.timers.sleep(0.02)
+        await self.listeners.drain(DRAIN_S, paused=handed_over, alone=alone)
+        while self._flights_in_the_air() and self.timers.now() < end_s:
+            await self.timers.sleep(LANDED_EVERY_S)
+        await asyncio.wait({saving}, timeout=DRAIN_S)
         await self._close()
         self.stopped.set()
+
+    async def _until_nobody_needs_us(self, lame_duck: bool) -> bool:
+        """Answer until the lame-duck time is over, or until a successor does; return whether one does."""
+        lame_ducks = [block.health.lameduck_s for block in self.settings.blocks if block.health]
+        wait_s = max(lame_ducks, default=0.0) if lame_duck else 0.0
+        end_s = self.timers.now() + wait_s
+        while True:
+            if await self.succession.confirm():
+                logs.info("Shutting down; a successor serves")
+                self.listeners.pause()
+                if await self._landed():
+                    return True
+                logs.warning("the successor is gone: answering again")
+                self.listeners.resume()
+            rest_s = end_s - self.timers.now()
+            if rest_s <= 0:
+                return False
+            logs.info(f"Shutting down; answering for {rest_s:.3g}s more", plugin="health")
+            self._lame_duck = self._loop.create_future()
+            call = self.timers.call_after(rest_s, self._skip_lame_duck)
+            await self._lame_duck
+            call.cancel()
+            if not self.succession.successor_serves:
+                return False
+
+    async def _landed(self) -> bool:
+        """Wait until no question is on its way, DRAIN_S at most; false as soon as no successor serves any more."""
+        end_s = self.timers.now() + DRAIN_S
+        while self._flights_in_the_air() and self.timers.now() < end_s:
+            if not self.succession.successor_serves:
+                return False
+            await self.timers.sleep(LANDED_EVERY_S)
+        return True
+
+    def _flights_in_the_air(self) -> int:
+        return self._parts.flights_in_the_air() if self._parts is not None else 0
 
     # --- what start and reload share
 
@@ -169,13 +236,15 @@ class Daemon:
             await self.listeners.discard(opened)
             await parts.close()
             raise
+        if self._parts is None:
+            await self.succession.fill(parts.memories)
         # Before upstreams are asked: one that answers at once must be expected by then.
         self.readiness.expect(f"forward {block.zones[0]}" for block in settings.blocks if block.forwards)
         await parts.start()
         old, self._parts = self._parts, parts
         parts.take_over()
         self.listeners.use(parts.routes, opened, DRAIN_S, (old or parts).owes)
-        self._prober.aim(reachable(host, port) for host, port in parts.routes)
+        self.node.aim(parts.routes)
         self._describe(settings)
         if old is not None:
             # Flights that began with the old parts end with them.
@@ -214,6 +283,20 @@ class Daemon:
 
     def _upstream_answered(self, zone: str) -> None:
         self.readiness.set(f"forward {zone}", True)
+        self._begin_when_ready()
+
+    def _begin_when_ready(self) -> None:
+        if not self._begun and not self.readiness.reasons:
+            self._begun = True
+            self._hold(self._begin(), "what begins once we are ready")
+
+    async def _begin(self) -> None:
+        await self.node.intercept()
+        await self.succession.announce()
+
+    def _succession_changed(self) -> None:
+        if self.succession.successor_serves:
+            self._skip_lame_duck()
 
     async def _reload_when_due(self) -> None:
         watch = reload.Watch(await self._digest())
@@ -281,6 +364,8 @@ class Daemon:
         for parts in (*self._replaced, *filter(None, (self._parts,))):
             await parts.close()
         await self.listeners.close()
+        await self.node.leave()
+        await self.succession.close()
         if self._sources[0] in self.registry.sources:
             for source in self._sources:
                 self.registry.sources.remove(source)

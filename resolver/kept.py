@@ -7,6 +7,7 @@ or after, has the same: two blocks never share answers.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from resolver.cache.cache import Cache
 from resolver.cache.ledger import Ledger
@@ -22,6 +23,9 @@ from resolver.settings.model import Block, ListenAddress
 Zones = tuple[str, ...]
 Identity = tuple[Zones, tuple[ListenAddress, ...]]
 """Zones and addresses of one server block; its keys with different ports are one block (CoreDNS)."""
+
+Known = TypeVar("Known", bound=tuple[Zones, tuple[tuple[str, int], ...]])
+"""An identity of ours, or one from another process (`cache.snapshot`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ def remember(blocks: Sequence[Block], names: Mapping[int, Identity], kept: Kept)
         identity = names[block.number]
         if identity in memories:
             continue
-        old = kept.memories.get(identity) or _only(kept.memories, identity[0], names.values())
+        known = same_block(identity, kept.memories, names.values())
+        old = kept.memories[known] if known is not None else None
         cache = old.cache if old is not None else None
         if block.cache is None:
             cache = None
@@ -79,9 +84,12 @@ def identities(blocks: Sequence[Block]) -> dict[int, Identity]:
     return {number: (zones[number], listen[number]) for number in zones}
 
 
-def _only(before: Mapping[Identity, Memory], zones: Zones, now: Collection[Identity]) -> Memory | None:
-    """Return the memory of the one old block with these zones, if there is one now as well and no more."""
+def same_block(block: Known, before: Collection[Known], now: Collection[Known]) -> Known | None:
+    """Return which of the blocks `before` is `block`, which is one of those `now`; None: it is a new one."""
+    if block in before:
+        return block
+    zones = block[0]
     old = [identity for identity in before if identity[0] == zones]
     if len(old) != 1 or old[0] in now or sum(identity[0] == zones for identity in now) != 1:
         return None
-    return before[old[0]]
+    return old[0]

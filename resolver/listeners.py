@@ -7,6 +7,7 @@ What callers may rely on:
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from resolver import logs
@@ -37,6 +38,7 @@ class Listeners:
 
         shared  Another generation of this process may hold the same places (a node's update).
         """
+        self.others_too = False  # another process has, or had, the very same sockets
         self.udp: dict[Place, UdpListener] = {}
         self.tcp: dict[Place, TcpListener] = {}
         self._kept = kept
@@ -44,7 +46,28 @@ class Listeners:
         self._options = AcceptOptions()
         self._lane = listener_class(lane)
         self._leaving: dict[Place, asyncio.Task[None]] = {}
+        self._inherited: dict[tuple[str, int, int], socket.socket] = {}
         self._closed = False
+
+    def inherit(self, given: Iterable[socket.socket]) -> int:
+        """Take over listening sockets that another process has bound; return how many are of use.
+
+        The next `open` binds none of their places, and closes those that it has no use for.
+        """
+        self.others_too = True
+        for sock in given:
+            place = sockets.listens_at(sock)
+            if place is None or place in self._inherited:
+                sock.close()
+            else:
+                self._inherited[place] = sock
+        return len(self._inherited)
+
+    def give(self) -> list[int]:
+        """Return the descriptors of all listening sockets; from now on another process may have them, too."""
+        self.others_too = True
+        socks = [*(udp.sock for udp in self.udp.values()), *(tcp.server.sock for tcp in self.tcp.values())]
+        return [sock.fileno() for sock in socks if sock.fileno() >= 0]
 
     async def open(self, places: Iterable[Place], named: Iterable[Place]) -> dict[Place, Pair]:
         """Bind those of `places` that are not bound yet. Raises ResolverError, and then has bound none.
@@ -66,13 +89,15 @@ class Listeners:
         except ResolverError:
             await self.discard(opened)
             raise
+        finally:
+            self._close_inherited()
         return opened
 
     async def discard(self, opened: Mapping[Place, Pair]) -> None:
         """Close what `open` has bound, unused."""
         for udp, tcp in opened.values():
             udp.close()
-            await tcp.server.close()
+            await tcp.close()
 
     def use(
         self,
@@ -101,22 +126,41 @@ class Listeners:
 
     def sweep(self, now_s: float) -> None:
         """Drop some of the renderings that are dead."""
-        for listener in self.udp.values():
-            listener.sweep(now_s)
+        for udp, tcp in zip(self.udp.values(), self.tcp.values(), strict=True):
+            udp.sweep(now_s)
+            tcp.sweep(now_s)
 
-    async def drain(self, within_s: float) -> None:
-        """Read what has arrived and no more; TCP connections end when their answers are out."""
-        await asyncio.gather(*(listener.finish() for listener in self.udp.values()))
-        await asyncio.gather(*(listener.server.drain(within_s) for listener in self.tcp.values()))
+    def pause(self) -> None:
+        """Read and accept no more: another process does, on the same sockets. Connections go on."""
+        for udp, tcp in zip(self.udp.values(), self.tcp.values(), strict=True):
+            udp.stop()
+            tcp.server.stop()
+
+    def resume(self) -> None:
+        """Read and accept again."""
+        for udp, tcp in zip(self.udp.values(), self.tcp.values(), strict=True):
+            udp.start()
+            tcp.server.start()
+
+    async def drain(self, within_s: float, *, paused: bool = False, alone: bool = True) -> None:
+        """Read what has arrived and no more; TCP connections end when their answers are out.
+
+        paused  What arrives is another process's.
+        alone   No other process has these sockets: nothing that has arrived may be lost with them.
+        """
+        if not paused:
+            await asyncio.gather(*(listener.finish(alone=alone) for listener in self.udp.values()))
+        await asyncio.gather(*(listener.server.drain(within_s, alone=alone) for listener in self.tcp.values()))
 
     async def close(self) -> None:
         """Close every socket."""
         self._closed = True
+        self._close_inherited()
         for udp in self.udp.values():
             udp.stop()
             udp.close()
         for tcp in self.tcp.values():
-            await tcp.server.close()
+            await tcp.close()
         await asyncio.gather(*self._leaving.values())
 
     async def _leave(
@@ -130,25 +174,33 @@ class Listeners:
         timers = self._kept.timers
         end_s = timers.now() + drain_s
         try:
-            await udp.finish()
-            await tcp.server.drain(drain_s)
+            alone = not self.others_too
+            await udp.finish(alone=alone)
+            await tcp.server.drain(drain_s, alone=alone)
             while owes(udp) and timers.now() < end_s and not self._closed:
                 await timers.sleep(OWED_EVERY_S)
         finally:
             udp.close()
+            tcp.packets.clear()
             del self._leaving[place]
 
     def _bind(self, place: Place, label: str) -> Pair:
         host, port = place
         wanted_bytes = self._options.receive_buffer_bytes
-        udp_socket, granted_bytes = sockets.bind_udp(
-            host, port, shared=self._shared, receive_buffer_bytes=wanted_bytes
-        )
-        try:
-            tcp_socket = sockets.bind_tcp(host, port, shared=self._shared)
-        except ResolverError:
-            udp_socket.close()
-            raise
+        udp_socket = self._inherited.pop((host, port, socket.SOCK_DGRAM), None)
+        if udp_socket is not None:
+            granted_bytes = sockets.enlarge(udp_socket, wanted_bytes)
+        else:
+            udp_socket, granted_bytes = sockets.bind_udp(
+                host, port, shared=self._shared, receive_buffer_bytes=wanted_bytes
+            )
+        tcp_socket = self._inherited.pop((host, port, socket.SOCK_STREAM), None)
+        if tcp_socket is None:
+            try:
+                tcp_socket = sockets.bind_tcp(host, port, shared=self._shared)
+            except ResolverError:
+                udp_socket.close()
+                raise
         if granted_bytes < wanted_bytes:
             logs.warning(
                 f"{sockets.text(host, port)}: the receive buffer is {granted_bytes // 1024} KiB, "
@@ -166,7 +218,13 @@ class Listeners:
             kept.timers.now,
         )
         tcp_labels = ListenerLabels(label, "tcp", family)
-        return udp, TcpListener(tcp_socket, tcp_labels, self._options, kept.series, kept.timers)
+        return udp, TcpListener(
+            tcp_socket, tcp_labels, self._options, kept.series, PacketCache(kept.ledger), kept.timers
+        )
+
+    def _close_inherited(self) -> None:
+        while self._inherited:
+            self._inherited.popitem()[1].close()
 
 
 async def _with_holder(error: AddressInUse) -> str:

@@ -22,6 +22,7 @@ from resolver.settings.values import shown
 
 PLACE = "command line"
 SYNC_LEAST_S, SYNC_MAX_S = 1.0, 86400.0
+SNAPSHOT_LEAST_S, SNAPSHOT_MAX_S = 1.0, 3600.0
 LOCAL_IPS_MAX = 16
 ENDPOINTS_MAX = 64
 _SOCKET_PATH_MAX_BYTES = 107  # sun_path less its NUL (unix(7))
@@ -101,6 +102,13 @@ def _sync_interval(word: str) -> float:
     return found_s
 
 
+def _snapshot_interval(word: str) -> float:
+    found_s = values.duration_s(word)
+    if not SNAPSHOT_LEAST_S <= found_s <= SNAPSHOT_MAX_S:
+        raise ValueError(f"{shown(word)} is not within 1s and 1h")
+    return found_s
+
+
 def _service(word: str) -> str:
     if not word or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in word):
         raise ValueError(f"{shown(word)} is not the name of a Service")
@@ -141,6 +149,10 @@ FLAGS = (
     Flag("log-format", "log_format", "text|json", _one_of("text", "json"), "form of log lines (text)", SERVING),
     Flag("lane", "lane", "auto|python|compiled", _one_of("auto", "python", "compiled"),
          "who answers from the packet cache (auto: compiled where it was built)", SERVING),
+    Flag("handover-dir", "handover_dir", "DIR", _text,
+         "give sockets and cache to the next process, and keep snapshots, in DIR (off)", SERVING),
+    Flag("snapshot-interval", "snapshot_interval_s", "TIME", _snapshot_interval,
+         "time between two snapshots of the cache (60s)", SERVING),
     Flag("pidfile", "pidfile", "FILE", _text, "write the process id there once we serve", SERVING),
     Flag("probe-socket", "probe_socket", "PATH", _socket_path,
          "Unix socket that answers exec probes: health, ready (none)", SERVING),

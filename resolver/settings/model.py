@@ -79,6 +79,8 @@ class ProcessOptions:
     pidfile: str = ""
     quiet: bool = False
     probe_socket: str = ""  # path of the Unix socket for exec probes; empty: none
+    handover_dir: str = ""  # directory for hand-over and snapshots; empty: neither
+    snapshot_interval_s: float = 60.0  # between two snapshot files
     base_corefile: str = "/etc/coredns/Corefile.base"  # template; used when it exists
     kubedns_config_dir: str = ""  # `-kubednscm`: mounted kube-dns ConfigMap; empty: /etc/kube-dns if it exists
     upstream_service: str = "kube-dns"  # its *_SERVICE_HOST fills __PILLAR__CLUSTER__DNS__

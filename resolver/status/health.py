@@ -88,10 +88,16 @@ class _Round:
     """One question to one target, until its answer or the end of the second."""
 
     def __init__(
-        self, target: Target, mark: int, started_s: float, ended: Callable[["_Round", bool], None]
+        self,
+        target: Target,
+        mark: int,
+        started_s: float,
+        ended: Callable[["_Round", bool], None],
+        shares: Callable[[], bool],
     ) -> None:
         self.target = target
         self._mark = mark
+        self._shares = shares
         self.started_s = started_s
         self._ended = ended
         self._loop = asyncio.get_running_loop()
@@ -137,7 +143,9 @@ class _Round:
         elif self._tries < TRIES:
             self.ask()
         else:
-            self._ended(self, False)
+            # The other generation that reads the very same socket is idle, and so nearly always faster than a
+            # process that is just asking. The socket is served, and a loop that is stuck asks nothing.
+            self._ended(self, self._shares())
 
 
 class Prober:
@@ -146,10 +154,12 @@ class Prober:
     on_round  Called when a round is over, that is when each target has answered or the second has passed, with the
               time and the targets that answered.
     mark      SO_MARK of questions to guarded targets; needs CAP_NET_ADMIN, as the rules that look for it do.
+    shares    Tells whether another process that lives reads the same sockets (a hand-over).
     """
 
     def __init__(self, health: Health, counters: HealthCounters, timers: Timers, mark: int = 0) -> None:
         self.on_round: Callable[[float, frozenset[Target]], None] = lambda now_s, answered: None
+        self.shares: Callable[[], bool] = lambda: False
         self._health = health
         self._counters = counters
         self._timers = timers
@@ -214,7 +224,7 @@ class Prober:
         targets = [target for target in self._targets if target not in self._rounds]
         for target in targets:
             mark = self._mark if target in self._guarded else 0
-            self._rounds[target] = _Round(target, mark, now_s, self._ended)
+            self._rounds[target] = _Round(target, mark, now_s, self._ended, self.shares)
         for target in targets:
             self._rounds[target].ask()
 

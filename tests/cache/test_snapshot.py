@@ -1,4 +1,7 @@
-"""A cache as bytes and back: what is known stays known, ages go on, and no bytes at all can do harm."""
+"""A cache as bytes and back: what is known stays known, ages go on, and no bytes at all can do harm.
+
+Longer than 300 lines because good snapshots and spoilt ones are made by the same few functions.
+"""
 
 import contextlib
 import math

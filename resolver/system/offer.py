@@ -1,0 +1,203 @@
+"""The listening end of the hand-over: gives sockets and cache to whoever starts (the words: `system.handover`).
+
+What callers may rely on:
+
+- A successor that serves is one that has said so and is still connected; `confirm` asks it once more.
+- What a successor does, or leaves undone, costs a line of log and nothing else.
+- The cache goes out piece by piece, with a turn of the loop after each.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from resolver import logs
+from resolver.errors import HandoverFailed
+from resolver.system.channel import FDS_PER_MESSAGE, Channel
+from resolver.system.handover import (
+    ANSWER_S,
+    ASK,
+    CACHE,
+    COUNT,
+    GOES,
+    LIFELINE,
+    NODE,
+    SERVES,
+    SOCKETS,
+    WANT,
+    YES,
+    OtherVersion,
+    expect,
+    greet,
+    greeted,
+)
+
+STALLED_S = 10.0
+"""A successor that takes nothing for so long is given up."""
+
+SUCCESSORS_MAX = 4
+BACKLOG = 8
+
+COUNTS = ("served", "broken", "other_version")
+"""What became of those who came."""
+
+
+class _Successor:
+    """One process that has connected. `answered` is waited for by who asks it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.holds = False  # it has our sockets
+        self.serves = False
+        self.served = False
+        self.answered: asyncio.Future[bool] | None = None
+
+
+class Offer:
+    """Our listening end: gives sockets and cache to whoever starts."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        node: bytes,
+        lifeline: Callable[[], tuple[int, int]],
+        sockets: Callable[[], Sequence[int]],
+        snapshot: Callable[[], Iterator[bytes]],
+        changed: Callable[[], None],
+    ) -> None:
+        """Give from now on. `changed` is called when a successor serves, or is gone."""
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self._listening = listening
+        self._node = node
+        self._lifeline = lifeline
+        self._sockets = sockets
+        self._snapshot = snapshot
+        self._changed = changed
+        self._successors: list[_Successor] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(listening.fileno(), self._accept)
+
+    @property
+    def successor_serves(self) -> bool:
+        """Whether a successor has said that it serves, and is still connected."""
+        return any(each.serves for each in self._successors)
+
+    @property
+    def shares(self) -> bool:
+        """Whether a process that lives has our sockets."""
+        return any(each.holds for each in self._successors)
+
+    async def confirm(self) -> bool:
+        """Ask the successors that serve whether they still do; one that is stopped or stuck counts no more."""
+        for each in [each for each in self._successors if each.serves]:
+            each.answered = self._loop.create_future()
+            with suppress(HandoverFailed, TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    await each.channel.send(ASK)
+                    if await each.answered:
+                        return True
+            each.serves = False
+        return False
+
+    def refuse_more(self) -> None:
+        """Take no more successors; those that are connected stay so."""
+        if self._listening.fileno() >= 0:
+            self._loop.remove_reader(self._listening.fileno())
+            self._listening.close()
+
+    async def close(self) -> None:
+        """End every conversation."""
+        self.refuse_more()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listening.accept()
+        except OSError:  # gone again, or no descriptors: who starts goes on without us
+            return
+        sock.setblocking(False)
+        if len(self._successors) >= SUCCESSORS_MAX:
+            sock.close()
+            return
+        try:
+            successor = _Successor(Channel(sock))
+        except HandoverFailed as error:
+            logs.warning(f"hand-over refused: {error}")
+            return
+        self._successors.append(successor)
+        task = logs.hold(self._converse(successor), "a hand-over")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _converse(self, successor: _Successor) -> None:
+        channel = successor.channel
+        giving: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await greet(channel)
+                await greeted(channel)
+                await channel.send(NODE, self._node)
+                await expect(channel, WANT)
+                await self._give_sockets(successor)
+            giving = logs.hold(self._give_cache(channel), "handing the cache over")
+            self._tasks.add(giving)
+            giving.add_done_callback(self._tasks.discard)
+            while True:
+                await self._hear(successor)
+        except OtherVersion as error:
+            self.counts["other_version"] += 1
+            logs.info(f"a successor has come, {error}: both serve side by side, without the cache")
+        except (HandoverFailed, TimeoutError) as error:
+            if successor.served:
+                logs.info("a successor is gone; we go on")
+            else:
+                self.counts["broken"] += 1
+                logs.info(f"a successor has not come to serve: {error or 'it does not answer'}; we go on")
+        finally:
+            if giving is not None:
+                giving.cancel()
+            self._successors.remove(successor)
+            channel.close()
+            self._changed()
+
+    async def _hear(self, successor: _Successor) -> None:
+        kind, _ = await successor.channel.receive()
+        if kind not in {SERVES, YES, GOES}:
+            return
+        if successor.answered is not None and not successor.answered.done():
+            successor.answered.set_result(kind != GOES)
+        # YES without ASK: it was stuck, and is not any more.
+        serves = kind != GOES
+        if serves != successor.serves:
+            successor.serves = serves
+            successor.served = True
+            self.counts["served"] += kind == SERVES
+            self._changed()
+
+    async def _give_sockets(self, successor: _Successor) -> None:
+        channel = successor.channel
+        successor.holds = True
+        await channel.send(LIFELINE, b"", self._lifeline())
+        fds = self._sockets()
+        for at in range(0, len(fds), FDS_PER_MESSAGE):
+            some = fds[at : at + FDS_PER_MESSAGE]
+            await channel.send(SOCKETS, COUNT.pack(len(some)), some)
+        await channel.send(CACHE)
+
+    async def _give_cache(self, channel: Channel) -> None:
+        try:
+            for piece in self._snapshot():
+                if piece:
+                    async with asyncio.timeout(STALLED_S):
+                        await channel.send_raw(piece)
+                await asyncio.sleep(0)
+        except HandoverFailed:
+            pass  # it is gone, and whoever reads the channel is told so, too
+        except TimeoutError:
+            channel.close()
