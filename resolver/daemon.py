@@ -108,7 +108,7 @@ class Daemon:
         self._turns = LoopTurns(loop, self.registry.process)
         self._lame_duck: asyncio.Future[None] | None = None
         self._reloading = asyncio.Lock()
-        self._begun = False
+        self._started = self._begun = False
         self._stopping = False
         self._tidying = False
 
@@ -130,6 +130,7 @@ class Daemon:
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
         self._turns.start()
         self._hold(self._reload_when_due(), "the reload watch")
+        self._started = True
         self._begin_when_ready()
 
     async def prepare(self) -> None:
@@ -286,7 +287,7 @@ class Daemon:
         self._begin_when_ready()
 
     def _begin_when_ready(self) -> None:
-        if not self._begun and not self.readiness.reasons:
+        if self._started and not self._begun and not self.readiness.reasons:
             self._begun = True
             self._hold(self._begin(), "what begins once we are ready")
 
