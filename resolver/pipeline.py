@@ -164,7 +164,7 @@ class Pipeline:
         forwarder = self.forwarder if self.forwarder is not None else self._forwarder(key[:-5])
         if forwarder is None:
             return self.refuse(question, client, listener, route, _NO_FORWARD, now_s)
-        flight = flights.start(question, [waiter])
+        flight = flights.start(question, [waiter], listener.client_host(client))
         if flight is None:
             if entry is not None:
                 return self._stale_response(waiter, entry, now_s)
@@ -191,8 +191,7 @@ class Pipeline:
     def landed(self, flight: Flight, packet: bytes | None, refusal: Refusal | None, now_s: float) -> None:
         """A flight has ended, with a packet that answers its question or with the refusal to send."""
         key = flight.key
-        flight.done = True
-        self.flights.by_key.pop(key, None)
+        self.flights.land(flight)
         waiters, flight.waiters = flight.waiters, []
         stale = flight.stale
         found: Scan | None = None

@@ -101,6 +101,11 @@ def _kept(kept: Kept) -> list[Reading]:
         _gauge("resolver_cache_bytes", "Bytes that all caches hold, as the ledger counts them.", ledger.used_bytes),
         _gauge("resolver_cache_budget_bytes", "Bytes that all caches may hold.", ledger.budget_bytes),
         _gauge("resolver_flights", "Questions that wait for upstream now.", waiting),
+        _gauge(
+            "resolver_flights_of_one_client",
+            "Those of them that the client with the most has started, in one server block.",
+            max((max(one.by_client.values(), default=0) for one in flights), default=0),
+        ),
         _counter(
             "resolver_collapsed_total",
             "Questions that joined one that was already on its way.",

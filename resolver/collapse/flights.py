@@ -35,13 +35,15 @@ class Waiter(NamedTuple):
 class Flight:
     """One question on its way.
 
+    client_host  Whose question started it, for that client's share; None for a refresh of our own.
     done   It has landed.
     stale  The expired entry that waiters get if it comes to nothing, or too late.
 
     No `__init__`: `Flights.start` fills it, one Python call less for every miss.
     """
 
-    __slots__ = ("done", "key", "question", "stale", "waiters")
+    __slots__ = ("client_host", "done", "key", "question", "stale", "waiters")
+    client_host: object
     done: bool
     key: bytes
     question: Question
@@ -52,13 +54,15 @@ class Flight:
 class Flights:
     """All flights of one server block; they outlive a reload, as its cache does.
 
-    `by_key` holds those in the air. The pipeline takes a flight out when it lands and answers its waiters.
+    `by_key` holds those in the air, `by_client` how many of them each client has started. `land` takes one out; then
+    the pipeline answers its waiters.
     """
 
-    __slots__ = ("by_key", "joined", "options", "turned_away")
+    __slots__ = ("by_client", "by_key", "joined", "options", "turned_away")
 
     def __init__(self, options: CollapseOptions) -> None:
         self.options = options
+        self.by_client: dict[object, int] = {}
         self.by_key: dict[bytes, Flight] = {}
         self.joined = 0
         self.turned_away = 0
@@ -75,8 +79,11 @@ class Flights:
         else:
             self.turned_away += 1
 
-    def start(self, question: Question, waiters: list[Waiter]) -> Flight | None:
-        """Return a new flight for `question`, or None when too many are in the air. There must not be one yet."""
+    def start(self, question: Question, waiters: list[Waiter], client_host: object = None) -> Flight | None:
+        """Return a new flight for `question`, or None when too many are in the air. There must not be one yet.
+
+        client_host  What the asker's share is counted by; None for questions of our own.
+        """
         if len(self.by_key) >= self.options.flights_max:
             self.turned_away += 1
             return None
@@ -86,4 +93,19 @@ class Flights:
         flight.question = question
         flight.stale = None
         flight.waiters = waiters
+        flight.client_host = client_host
+        if client_host is not None:
+            self.by_client[client_host] = self.by_client.get(client_host, 0) + 1
         return flight
+
+    def land(self, flight: Flight) -> None:
+        """Take `flight` out of the air."""
+        flight.done = True
+        self.by_key.pop(flight.key, None)
+        host = flight.client_host
+        if host is not None:
+            left = self.by_client[host] - 1
+            if left:
+                self.by_client[host] = left
+            else:
+                del self.by_client[host]

@@ -67,3 +67,20 @@ def test_one_waiter_too_many_gets_no_seat() -> None:
 def test_a_flight_begins_with_nothing_in_hand() -> None:
     flight = started(Flights(CollapseOptions()), question())
     assert (flight.done, flight.stale, flight.key) == (False, None, question().key)
+
+
+def test_each_client_has_its_count_of_flights_in_the_air_and_none_stays_behind() -> None:
+    flights = Flights(CollapseOptions())
+    one, two, other = (
+        flights.start(question(name), [], client)
+        for name, client in (("a.", "10.0.0.7"), ("b.", "10.0.0.7"), ("c.", "10.0.0.8"))
+    )
+    own = flights.start(question("d."), [])
+    assert flights.by_client == {"10.0.0.7": 2, "10.0.0.8": 1}
+    for flight in (one, other, own):
+        assert flight is not None
+        flights.land(flight)
+    assert flights.by_client == {"10.0.0.7": 1}
+    assert two is not None
+    flights.land(two)
+    assert (flights.by_client, flights.by_key) == ({}, {})
