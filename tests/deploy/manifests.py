@@ -5,6 +5,7 @@
 
 import copy
 import functools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ FOLDERS = ("base", *OVERLAYS, "kube-dns")
 INCUMBENT = "overlays/drop-in"
 """node-local-dns's manifest as Kubernetes ships it: held to what works, not to what we think good."""
 
+HEAD = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+
 CUSTOM = frozenset({"CiliumLocalRedirectPolicy", "CiliumNetworkPolicy", "GlobalNetworkPolicy", "ServiceMonitor"})
 """Kinds that no Kubernetes schema describes: their projects define them."""
 
@@ -33,6 +36,9 @@ ENVIRONMENT = {
     "KUBE_DNS_UPSTREAM_SERVICE_HOST": "10.96.77.7",
 }
 """What the kubelet tells a pod of kube-system, for the Services kube-dns and kube-dns-upstream."""
+
+ASKED_FOR = {"kube-dns-pods": "10.244.0.2,10.244.1.2"}
+"""ConfigMaps that a component asks its user to make, and what may be in them."""
 
 RESOLV_CONF = "nameserver 10.0.0.2\n"
 
@@ -66,6 +72,16 @@ def rendered(folder: str) -> list[Object]:
     return copy.deepcopy(_rendered(DEPLOY / folder))
 
 
+def combined(tmp_path: Path, overlay: str, *components: str) -> Path:
+    """A kustomization as a user writes it: one of our overlays, and components."""
+    here = tmp_path / "mine"
+    here.mkdir()
+    lines = ["resources:", f"  - {os.path.relpath(DEPLOY / overlay, here)}", "components:"]
+    lines += [f"  - {os.path.relpath(DEPLOY / 'components' / each, here)}" for each in components]
+    (here / "kustomization.yaml").write_text(HEAD + "\n".join(lines) + "\n")
+    return here
+
+
 def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
     """Those of these kinds."""
     return [found for found in objects if found["kind"] in kinds]
@@ -85,9 +101,11 @@ def resolvers(objects: list[Object]) -> list[Pod]:
 
 def arguments(container: Object) -> list[str]:
     """A container's arguments, as the kubelet expands them; what it does not know it leaves as it is."""
+    told = {entry["name"]: at(entry, "valueFrom/configMapKeyRef/name") for entry in container.get("env", ())}
+    known = {**ENVIRONMENT, **{name: ASKED_FOR[source] for name, source in told.items()}}
 
     def value(found: re.Match[str]) -> str:
-        return ENVIRONMENT.get(found[1], found[0])
+        return known.get(found[1], found[0])
 
     return [re.sub(r"\$\((\w+)\)", value, word) for word in container.get("args", ())]
 

@@ -248,6 +248,19 @@ def writes_where_it_may(objects: list[Object]) -> Problems:
                 yield f"{_name(pod.owner)}: {path} cannot be written"
 
 
+def takes_over_from_the_one_before(objects: list[Object]) -> Problems:
+    """The hand-over directory is made by us, below one of the host's that the next pod sees as well."""
+    for pod, settings in _loaded(objects):
+        volumes = {volume["name"]: volume for volume in pod.spec["volumes"]}
+        mounts = {mount["mountPath"]: mount for mount in pod.container["volumeMounts"]}
+        path = settings.process.handover_dir
+        mount = mounts.get(posixpath.dirname(path), {})
+        if path in mounts:
+            yield f"{_name(pod.owner)}: {path} is the kubelet's with mode 0755, name a directory below it"
+        elif mount.get("readOnly") or not at(volumes, f"{mount.get('name')}/hostPath"):
+            yield f"{_name(pod.owner)}: -handover-dir {path!r} is not below a directory of the host's"
+
+
 def has_time_to_end(objects: list[Object]) -> Problems:
     """The grace period covers the lame duck of the Corefile and the drain of the code."""
     for pod, settings in _loaded(objects):
@@ -380,6 +393,7 @@ RULES: tuple[Rule, ...] = (
     is_probed,
     is_probed_where_it_answers,
     writes_where_it_may,
+    takes_over_from_the_one_before,
     has_time_to_end,
     goes_on_while_it_is_replaced,
     is_there_before_others,

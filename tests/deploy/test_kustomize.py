@@ -1,7 +1,6 @@
 """Our renderer of kustomizations: its table of facts, what it refuses, and that kubectl renders the same."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,9 +11,7 @@ import yaml
 
 from tests.deploy import kustomize
 from tests.deploy.kustomize import Object, Unsupported, merge
-from tests.deploy.manifests import DEPLOY, FOLDERS
-
-HEAD = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+from tests.deploy.manifests import DEPLOY, FOLDERS, HEAD, combined
 
 
 def folder(root: Path, name: str, **files: str) -> Path:
@@ -46,16 +43,6 @@ def real(path: Path) -> list[Object]:
 @pytest.mark.parametrize("name", [*FOLDERS, "sidecar/example"])
 def test_kubectl_renders_the_same(name: str) -> None:
     assert by_name(kustomize.render(DEPLOY / name)) == by_name(real(DEPLOY / name))
-
-
-def combined(tmp_path: Path, overlay: str, *components: str) -> Path:
-    """A kustomization as a user writes it: one of our overlays, and components."""
-    here = tmp_path / "mine"
-    here.mkdir()
-    lines = ["resources:", f"  - {os.path.relpath(DEPLOY / overlay, here)}", "components:"]
-    lines += [f"  - {os.path.relpath(DEPLOY / 'components' / each, here)}" for each in components]
-    (here / "kustomization.yaml").write_text(HEAD + "\n".join(lines) + "\n")
-    return here
 
 
 def test_kubectl_puts_components_in_the_same(tmp_path: Path) -> None:

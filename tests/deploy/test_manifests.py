@@ -1,18 +1,20 @@
 """Every folder under deploy/ that can be applied holds to every rule, and each rule finds what it is there for."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.deploy import rules
+from tests.deploy import kustomize, rules
 from tests.deploy.kustomize import Object
-from tests.deploy.manifests import DEPLOY, FOLDERS, INCUMBENT, at, rendered
+from tests.deploy.manifests import DEPLOY, FOLDERS, INCUMBENT, OVERLAYS, at, combined, rendered
 from tests.deploy.rules import RULES, Rule
 
 OTHERS_CHOICE: dict[str, set[Rule]] = {
     # node-local-dns's manifest as it is. What it lacks is why the patch below and the base exist.
     INCUMBENT: {
         rules.is_probed,
+        rules.takes_over_from_the_one_before,
         rules.goes_on_while_it_is_replaced,
         rules.has_no_more_rights_than_it_uses,
         rules.keeps_within_its_memory,
@@ -27,6 +29,26 @@ OTHERS_CHOICE: dict[str, set[Rule]] = {
 def test_a_folder_holds_to_the_rule(folder: str, rule: Rule) -> None:
     problems = list(rule(rendered(folder)))
     assert bool(problems) == (rule in OTHERS_CHOICE.get(folder, ())), problems
+
+
+COMPONENTS = tuple(sorted(path.name for path in (DEPLOY / "components").iterdir()))
+MET = [
+    (folder, component)
+    for folder in ("base", *OVERLAYS)
+    for component in COMPONENTS
+    # The names that these patch are ours.
+    if folder not in OTHERS_CHOICE or component == "selinux"
+]
+
+
+@pytest.mark.parametrize(("folder", "component"), MET)
+def test_a_component_breaks_nothing(folder: str, component: str, tmp_path: Path) -> None:
+    """Except what asks for the link-local address where there is none: that is said in one line at the start."""
+    objects = kustomize.render(combined(tmp_path, folder, component))
+    problems = {rule: list(rule(objects)) for rule in RULES if rule not in OTHERS_CHOICE.get(folder, ())}
+    if (folder, component) == ("overlays/cilium", "standing-nat"):
+        assert "with -localip" in problems.pop(rules.starts_with_its_arguments)[0]
+    assert not any(problems.values()), problems
 
 
 GONE = object()
@@ -102,7 +124,7 @@ MISTAKES: dict[Rule, list[tuple[str, str, str, Any, str]]] = {
         ("base", OURS, f"{US}/args/2", "-upstreamsvc=kube-dns-other", "KUBE_DNS_OTHER_SERVICE_HOST"),
         ("base", OURS, f"{US}/args/0", "-localip=$(DNS_HOST)", "-localip"),
         ("base", OURS, f"{US}/args/1", "-conf=/etc/Corefile", "no such file"),
-        ("base", OURS, f"{US}/args/4", "serve", "not for serving"),
+        ("base", OURS, f"{US}/args/5", "serve", "not for serving"),
         ("base", OURS, f"{POD}/initContainers", GONE, "/run/resolver/resolv.conf"),
         ("base", CONFIG, "data/Corefile", corefile("prefer_udp", "prefer_tcp"), "prefer_tcp"),
         ("base", CONFIG, "data/Corefile", corefile("/run/resolver/resolv.conf", "10.96.0.10"), "10.96.0.10"),
@@ -126,6 +148,12 @@ MISTAKES: dict[Rule, list[tuple[str, str, str, Any, str]]] = {
     rules.writes_where_it_may: [
         ("base", OURS, f"{US}/args/3", "-probe-socket=/tmp/probe", "cannot be written"),
         ("base", OURS, f"{US}/args/3", "-pidfile=/etc/node-resolver/pid", "cannot be written"),
+    ],
+    rules.takes_over_from_the_one_before: [
+        ("base", OURS, f"{US}/args/4", "-cache-memory=10Mi", "not below"),
+        ("base", OURS, f"{US}/args/4", "-handover-dir=/run/resolver/handover", "not below"),
+        ("base", OURS, f"{US}/args/4", "-handover-dir=/var/lib/node-resolver", "0755"),
+        ("base", OURS, f"{US}/volumeMounts/3/readOnly", True, "not below"),
     ],
     rules.has_time_to_end: [
         ("base", OURS, f"{POD}/terminationGracePeriodSeconds", 10, "10 s of grace"),
@@ -158,8 +186,8 @@ MISTAKES: dict[Rule, list[tuple[str, str, str, Any, str]]] = {
         ("kube-dns", "Deployment kube-dns-autoscaler", f"{RIGHTS}/capabilities/add", ["NET_RAW"], "NET_RAW"),
     ],
     rules.mounts_little_of_the_host: [
-        ("base", OURS, f"{POD}/volumes/3/hostPath/path", "/etc", "mounts /etc"),
-        ("base", OURS, f"{POD}/volumes/3/hostPath/type", GONE, "anything"),
+        ("base", OURS, f"{POD}/volumes/4/hostPath/path", "/etc", "mounts /etc"),
+        ("base", OURS, f"{POD}/volumes/4/hostPath/type", GONE, "anything"),
     ],
     rules.keeps_within_its_memory: [
         ("base", OURS, f"{US}/resources/limits/memory", "48Mi", "more memory"),
