@@ -121,10 +121,8 @@ class Node:
             for ip in self.options.local_ips
             if any((host, port) in listening for host in {ip, *_WILDCARDS[6 if ":" in ip else 4]})
         }
-        guarded: Collection[Target] = [way for ip, way in self._ways.items() if self._is_guarded(ip)]
-        if not self._wanted:
-            # Nobody opens the guard: only what would be asked anyway, and cannot be asked truly, is left out.
-            guarded = [way for way in guarded if way in listening]
+        # Behind the guard, also ways to a wildcard's socket: they are asked for the beat, not for our health.
+        guarded = [way for ip, way in self._ways.items() if self._is_guarded(ip) or way not in listening]
         self._prober.aim((reachable(host, place_port) for host, place_port in listening), guarded)
         self._heartbeat.aim(self._ways, random())
         if self._wanted and (deaf := [ip for ip in self.options.local_ips if ip not in self._ways]):
