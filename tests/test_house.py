@@ -170,7 +170,7 @@ def test_commands_in_documents_exist(line: str) -> None:
         for word in words[1:]:
             assert "/" not in word or (ROOT / word).exists()
     else:
-        assert program in {"python3", "pip", "dig", "curl", "kubectl", "kill"}
+        assert program in {"python3", "pip", "dig", "curl", "kubectl", "kill", "docker", "helm"}
 
 
 def test_make_run_shows_the_same_questions_as_the_readme() -> None:
