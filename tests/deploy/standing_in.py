@@ -10,7 +10,8 @@ on the loopback device, and the Service variables of a DaemonSet are set. RESOLV
 start instead of this tree's, INIT is what a shell does first.
 
 Prints what a client is told: an rcode each over UDP and TCP, the address that the machine's own resolver library
-finds for a short name, what the probe socket says to `health` and `ready` if there is one, the exit status.
+finds for a short name, what the probe socket says to `health` and `ready` if there is one, the exit status, and
+whether a snapshot of the cache was left in the hand-over directory if there is one.
 """
 
 import os
@@ -38,6 +39,7 @@ NAME = "web.shop.svc.cluster.local."
 WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 THIS_TREE = (sys.executable, "-m", "resolver")
 SOCKET = Path("/run/resolver/probe")
+SNAPSHOT = Path("/var/lib/node-resolver/handover/cache.snapshot")
 ANSWERED = ["udp", "NOERROR", "tcp", "NOERROR", "library", "10.96.7.7"]
 """What is printed first when all is well; then the probes, and `exit 0`."""
 
@@ -125,6 +127,8 @@ def main(folder: str, *arguments: str) -> None:
         tell(asked)
         os.kill(us.pid, signal.SIGTERM)
         print("exit", us.wait(15))
+    if any("handover-dir" in word for word in words):
+        print("snapshot", "kept" if SNAPSHOT.exists() else "missing")
 
 
 if __name__ == "__main__":

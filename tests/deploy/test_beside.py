@@ -88,7 +88,7 @@ def test_the_unit_answers_on_its_machine() -> None:
         "it must be there before we make ours in it"
     )
     told = stand_in(UNIT.parent, [word.replace("/etc/node-resolver", "/mnt") for word in arguments])
-    assert told == [*ANSWERED, "exit", "0"]
+    assert told == [*ANSWERED, "exit", "0", "snapshot", "kept"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed on this machine")

@@ -145,7 +145,7 @@ def test_it_answers_with_the_manifests_arguments(built: Path) -> None:
         PROBE=str(built / "opt/probe"),
         INIT=script.replace("/host/resolve", "/run/systemd/resolve"),
     )
-    assert told == [*ANSWERED, "health", "OK", "ready", "OK", "exit", "0"]
+    assert told == [*ANSWERED, "health", "OK", "ready", "OK", "exit", "0", "snapshot", "kept"]
 
 
 @pytest.mark.skipif(
