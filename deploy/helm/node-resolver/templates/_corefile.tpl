@@ -8,6 +8,7 @@ explains each line. */}}
         denial 9984 {{ .Values.config.denialTTL }}
 {{- include "node-resolver.cache" (dict "root" . "duration" .Values.config.prefetch.duration) }}
     }
+    loadbalance
 {{- if .Values.config.directUpstream }}
     forward . kube-dns-direct.kube-system.svc.{{ .Values.config.dnsDomain }} {
         resolver __PILLAR__CLUSTER__DNS__
