@@ -123,7 +123,8 @@ class PacketCache:
 
         answer       Not truncated: every one of its TTLs is in it.
         ttl_offsets  From the front of `answer`.
-        others       The same answer in other orders, as long as `answer` and as old: they take turns with it.
+        others       The same answer in other orders, as long as `answer` and as old: they take turns with it, and
+                     the first of them is next, because `answer` is on its way.
         """
         if len(answer) > KEPT_MAX_BYTES:
             return
@@ -153,10 +154,8 @@ class PacketCache:
         rendering.life = life
         rendering.series = series
         rendering.size_bytes = size
-        table[key] = rendering
+        table[key] = _close_ring(rendering, others) if others else rendering
         self.ledger.used_bytes += size
-        if others:
-            _close_ring(rendering, others)
 
     def answer(self, query: bytes, now_s: float) -> bytes | None:
         """Return the answer that is kept for these query bytes, counted as one more use; None if there is none.
@@ -210,9 +209,9 @@ class PacketCache:
         self.ledger.abandon(table, kill=False)
 
 
-def _close_ring(first: Rendering, others: Sequence[Turn]) -> None:
-    """Let `others` follow `first`, and `first` the last of them."""
-    last = first
+def _close_ring(first: Rendering, others: Sequence[Turn]) -> Rendering:
+    """Let `others` follow `first`, and `first` the last of them; return the one after `first`."""
+    second = last = first
     for answer, ttl_offsets in others:
         rendering = Rendering()
         rendering.body = bytearray(memoryview(answer)[2:])
@@ -225,5 +224,8 @@ def _close_ring(first: Rendering, others: Sequence[Turn]) -> None:
         rendering.series = first.series
         rendering.size_bytes = first.size_bytes
         last.follow = rendering
+        if last is first:
+            second = rendering
         last = rendering
     last.follow = first
+    return second

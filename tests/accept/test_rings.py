@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 from resolver.accept import packets as packets_module
 from resolver.accept.packets import CLIENT_SHARE, OVERHEAD_BYTES, PacketCache
 from resolver.accept.udp import UdpListener
+from resolver.cache.entry import Life
 from resolver.cache.ledger import Ledger
+from resolver.report.series import Series
 from tests.accept.lane import LANES, Bench, Lane, life, orders_of, query, ttls_of
 
 pytestmark = pytest.mark.parametrize("lane", LANES)
 
 
-def keep_ring(bench: Bench, wire: bytes, orders: list[bytes], **options: object) -> None:
-    first, *others = orders
-    bench.keep(wire, first, others=others, **options)  # type: ignore[arg-type] # the test names them
+def keep_ring(bench: Bench, wire: bytes, orders: list[bytes], **options: object) -> tuple[Life, Series]:
+    """Keep `orders` when the last of them has just been sent."""
+    *others, sent = orders
+    return bench.keep(wire, sent, others=others, **options)  # type: ignore[arg-type] # the test names them
 
 
 def test_each_hit_gets_the_next_order_and_then_the_first_again(lane: Lane) -> None:
@@ -56,13 +59,13 @@ def test_on_a_wildcard_socket_too(lane: Lane) -> None:
 def test_hits_count_for_all_together(lane: Lane) -> None:
     with Bench(lane) as bench:
         wire = query()
-        first, *others = orders_of(wire, addresses=4)
-        lives, series = bench.keep(wire, first, others=others)
+        orders = orders_of(wire, addresses=4)
+        lives, series = keep_ring(bench, wire, orders)
         for _ in range(6):
             bench.ask(wire)
         assert lives.uses == 6
         assert (series.uses, series.request_bytes) == (7, 7 * len(wire))
-        assert series.response_bytes == 7 * len(first)
+        assert series.response_bytes == 7 * len(orders[0])
 
 
 @given(steps=st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(0, 4)), min_size=1, max_size=12))
@@ -83,9 +86,9 @@ def test_each_order_is_as_old_as_the_answer(lane: Lane, steps: list[tuple[float,
 def test_all_are_dead_at_once(lane: Lane) -> None:
     with Bench(lane) as bench:
         wire = query()
-        first, *others = orders_of(wire)
-        lives, _ = bench.keep(wire, first, others=others)
-        assert bench.ask(wire) == first
+        orders = orders_of(wire)
+        lives, _ = keep_ring(bench, wire, orders)
+        assert bench.ask(wire) == orders[0]
         lives.until_s = 0.0
         assert bench.ask(wire) is None
         assert bench.passed_up == [wire]
@@ -154,8 +157,7 @@ def test_nothing_of_a_ring_stays_when_it_goes(lane: Lane, how: str, monkeypatch:
         with Bench((UdpListener, PacketCache)) as bench:
             bench.packets, bench.ledger = packets, ledger
             wire = query()
-            first, *others = orders_of(wire, addresses=3)
-            lives, _ = bench.keep(wire, first, others=others)
+            lives, _ = keep_ring(bench, wire, orders_of(wire, addresses=3))
             assert len(made) == 3
             lives.until_s = 0.0
             if how == "sweep":
@@ -164,8 +166,7 @@ def test_nothing_of_a_ring_stays_when_it_goes(lane: Lane, how: str, monkeypatch:
                 packets.clear()
             else:
                 longer = 3 if how == "replaced" else 30
-                again, *more = orders_of(wire, addresses=longer, orders=min(longer, 8))
-                bench.keep(wire, again, others=more)
+                keep_ring(bench, wire, orders_of(wire, addresses=longer, orders=min(longer, 8)))
             assert [ref() for ref in made[:3]] == [None] * 3
             assert ledger.used_bytes == sum(kept.size_bytes for kept in packets.table.values())
             assert (len(packets.table) == 1) == (how == "replaced")
