@@ -106,36 +106,45 @@ class Lookup:
 class Lookups:
     """getaddrinfo in a pod, one after another, until `end`."""
 
-    def __init__(self, pod: Pod, program: Path, names: Sequence[str], *, every_ms: float, times: int) -> None:
+    def __init__(
+        self, pod: Pod, program: Path, names: Sequence[str], *, every_ms: float, times: int, folder: Path
+    ) -> None:
         """Begin."""
         self.who = f"{pod.what} {program.name}"
-        self._process = subprocess.Popen(
-            pod.command("setpriv", "--pdeathsig", "KILL", str(program), str(every_ms), str(times), *names),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.seen: list[Lookup] = []
+        self._out = folder / f"lookups-{time.monotonic_ns()}"
+        with self._out.open("wb") as output:
+            self._process = subprocess.Popen(
+                pod.command("setpriv", "--pdeathsig", "KILL", str(program), str(every_ms), str(times), *names),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
-    def end(self, *, within_s: float = END_S, finish: bool = False) -> list[Lookup]:
-        """Stop it (or let it `finish` its `times`) and return all lookups that had their result."""
+    @property
+    def seen(self) -> list[Lookup]:
+        """All lookups that have had their result by now."""
+        found = []
+        for line in self._out.read_text().splitlines(keepends=True):
+            words = line.split()
+            if not line.endswith("\n") or len(words) < 4 or words[3] not in {"ok", "error"}:
+                continue  # a line that is being written, or a complaint of another program
+            failed = words[3] == "error"
+            error = " ".join(words[4:]) if failed else ""
+            addresses = () if failed else tuple(words[4:])
+            found.append(Lookup(float(words[0]), float(words[1]), words[2], error, addresses))
+        return found
+
+    def end(self, *, finish: bool = False) -> list[Lookup]:
+        """Stop it (or let it `finish` its `times`) and return all lookups that have had their result."""
         if not finish:
             self._process.terminate()
         try:
-            text, _ = self._process.communicate(timeout=within_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            text, _ = self._process.communicate()
-        for line in text.splitlines():
-            words = line.split()
-            if len(words) < 4:
-                continue  # killed in the middle of a line
-            failed = words[3] == "error"
-            rest = words[4:]
-            error = " ".join(rest) if failed else ""
-            addresses = () if failed else tuple(rest)
-            self.seen.append(Lookup(float(words[0]), float(words[1]), words[2], error, addresses))
-        return self.seen
+            self._process.wait(END_S)
+        finally:
+            self.kill()
+        found = self.seen
+        if not found:
+            raise LabError(f"{self.who} has looked nothing up: {self._out.read_text()}")
+        return found
 
     def kill(self) -> None:
         """End it without asking what it saw. Doing so twice is fine."""
@@ -274,7 +283,7 @@ class Sum:
         )
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     process.kill()
     process.wait(END_S)
     if process.stdout is not None:

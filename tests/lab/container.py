@@ -36,7 +36,8 @@ class Spec:
     lock: Path  # the node's xtables.lock
     ballast_mib: int = 0
     memory_mib: int = 0  # a limit; 0 is none
-    environment: tuple[tuple[str, str], ...] = ()
+    capabilities: tuple[str, ...] = ("net_admin", "net_bind_service")
+    dies_at: int = 0  # a step of the hand-over, see `victim`
 
 
 class Container:
@@ -50,7 +51,8 @@ class Container:
         self.log = folder / "log"
         self.group = cgroup.make(new_name("memory"), spec.memory_mib) if spec.memory_mib else None
         box = ["sh", str(BOX), str(folder), str(spec.shared), str(spec.lock), str(self.group or "")]
-        victim = [sys.executable, "-B", "-m", "tests.lab.victim", str(spec.ballast_mib)]
+        box.append(",".join(f"+{name}" for name in spec.capabilities))
+        victim = [sys.executable, "-B", "-m", "tests.lab.victim", str(spec.ballast_mib), str(spec.dies_at)]
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 node.command(
@@ -58,7 +60,6 @@ class Container:
                     *(*box, *victim, "-conf", str(spec.corefile), *spec.flags),
                 ),
                 cwd=ROOT,
-                env={**os.environ, **dict(spec.environment)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

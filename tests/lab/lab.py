@@ -66,11 +66,12 @@ SYNC = "1s"
 class Lab:
     """One node and all around it; made and removed by the fixture."""
 
-    def __init__(self, folder: Path, programs: Programs, *, replicas: int = 2, ttl_s: int = 30) -> None:
+    def __init__(self, folder: Path, programs: Programs, *, replicas: int = 2, ttl_s: int = 300) -> None:
         """Build it. Raises LabError; `close` is to be called all the same."""
         self.begun_s = time.monotonic()
         self.folder = folder
         self.programs = programs
+        self.ttl_s = ttl_s
         self.stories: list[tuple[float, str]] = []
         self.watched: list[Lookups | Load] = []
         self._spaces: list[Space] = []
@@ -80,24 +81,24 @@ class Lab:
         for name in remove_stale(*filter(None, [cgroup.parent()])):
             self.say(f"removed {name} of a run that is gone")
         try:
-            self._build(replicas, ttl_s)
+            self._build(replicas)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, replicas: int, ttl_s: int) -> None:
+    def _build(self, replicas: int) -> None:
         self.node = self.space("node")
         network.set_up_node(self.node)
         service.strict_filter(self.node)
         outside = self.space("outside")
         network.attach_outside(self.node, outside)
-        self.outside = NameServer(outside, 0, self.folder, ttl_s=ttl_s)
+        self.outside = NameServer(outside, 0, self.folder, ttl_s=self.ttl_s)
         self._servers.append(self.outside)
         self.replicas: dict[int, NameServer] = {}
         for number in range(1, replicas + 1):
             space = self.space(f"kube-dns-{number}")
             network.attach_replica(self.node, space, number)
-            self.replicas[number] = NameServer(space, number, self.folder, ttl_s=ttl_s)
+            self.replicas[number] = NameServer(space, number, self.folder, ttl_s=self.ttl_s)
             self._servers.append(self.replicas[number])
         service.proxy(self.node, sorted(self.replicas))
         for server in self._servers:
@@ -139,7 +140,8 @@ class Lab:
         times: int = 0,
     ) -> Lookups:
         """Begin getaddrinfo in a pod, one after another until `end`, or `times` in all."""
-        begun = Lookups(pod, getattr(self.programs, libc), names, every_ms=every_ms, times=times)
+        program = getattr(self.programs, libc)
+        begun = Lookups(pod, program, names, every_ms=every_ms, times=times, folder=self.folder)
         self.watched.append(begun)
         return begun
 
@@ -176,11 +178,12 @@ class Lab:
         flags = ("-localip", ",".join(LOCAL_IPS), "-syncinterval", SYNC, "-probe-socket", "/run/pod/probe")
         return Spec(path, (*flags, *more_flags), self.shared, self.folder / "xtables.lock")
 
-    def deploy(
-        self, *more_flags: str, ballast_mib: int = 0, memory_mib: int = 0, intercepting: bool = True
-    ) -> OurPod:
-        """Start our process and wait until it is Ready and, if it is to be, pods are answered by it."""
-        spec = replace(self.spec(*more_flags), ballast_mib=ballast_mib, memory_mib=memory_mib)
+    def deploy(self, *more_flags: str, intercepting: bool = True, **manifest: Any) -> OurPod:
+        """Start our process and wait until it is Ready and, if it is to be, pods are answered by it.
+
+        manifest  Other fields of its Spec.
+        """
+        spec = replace(self.spec(*more_flags), **manifest)
         pod = self.kubelet.start(spec)
         self.kubelet.until_ready(pod)
         if intercepting:
@@ -266,8 +269,8 @@ class Lab:
         lines = list(self.stories)
         for client in self.watched:
             with contextlib.suppress(Exception):
-                if not client.seen:
-                    client.end() if isinstance(client, Lookups) else client.end(early=True)
+                if isinstance(client, Load):
+                    client.end(early=True)
             lines += client.describe(self.begun_s)
         text = ["", "what happened, in seconds:"]
         text += [f"{at_s:8.3f}  {line}" for at_s, line in sorted(lines)]

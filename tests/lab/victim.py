@@ -1,17 +1,22 @@
 """Our real process with a weak point: the lab starts it when it is to be hit where no signal from outside can.
 
-    python -m tests.lab.victim BALLAST_MIB FLAG...
+    python -m tests.lab.victim BALLAST_MIB DIES_AT FLAG...
 
 It is `resolver FLAG...`, with so much memory besides that is really in use, and
+- DIES_AT, unless it is 0, is the step of a hand-over at which it is killed: what it hears from the process before
+  it and says to it is counted from 1;
 - SIGUSR2 reads address 0: a real memory fault, in the middle of whatever the loop does;
 - SIGWINCH never returns: the loop is stuck, and no other signal handler of Python's runs any more;
 - SIGTTIN takes memory until the kernel ends it.
 """
 
 import ctypes
+import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from resolver.cli import main
 
@@ -31,14 +36,38 @@ def swell(_signal: int, _frame: FrameType | None) -> None:
         kept.append(b"\1" * (1 << 20))
 
 
+def die_at(step: int) -> None:
+    """Kill this process when the hand-over's channel is used for the `step`th time, in either direction."""
+    from resolver.system.channel import Channel
+
+    done = 0
+
+    def counted(use: Callable[..., Any]) -> Callable[..., Any]:
+        async def used(*words: Any, **named: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == step:
+                print(f"killed at step {step} of the hand-over: {use.__name__}", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+                os._exit(9)  # process 1 of a pid namespace is immune to its own signals
+            return await use(*words, **named)
+
+        return used
+
+    for name in ("raw", "receive", "send_raw"):
+        setattr(Channel, name, counted(getattr(Channel, name)))
+
+
 def run() -> int:
     """Prepare to be hit, and serve."""
     ballast = bytearray(b"\1") * (int(sys.argv[1]) << 20)
+    if int(sys.argv[2]):
+        die_at(int(sys.argv[2]))
     signal.signal(signal.SIGUSR2, fault)
     signal.signal(signal.SIGWINCH, stick)
     signal.signal(signal.SIGTTIN, swell)
     try:
-        return main(sys.argv[2:])
+        return main(sys.argv[3:])
     finally:
         del ballast
 
