@@ -178,6 +178,7 @@ class Daemon:
         saving = logs.hold(self.succession.save(), "the last snapshot")
         handed_over = await self._until_nobody_needs_us(lame_duck)
         await self.node.release()  # where a successor served first, and is gone by now
+        self._prober.close()  # from here on not to be answered means nothing
         alone = await self.succession.let_go()
         end_s = self.timers.now() + DRAIN_S
         await self.listeners.drain(DRAIN_S, paused=handed_over, alone=alone)

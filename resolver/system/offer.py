@@ -178,6 +178,7 @@ class Offer:
             successor.serves = serves
             successor.served = True
             self.counts["served"] += kind == SERVES
+            logs.info("a successor serves" if serves else "the successor ends; we go on")
             self._changed()
 
     async def _give_sockets(self, successor: _Successor) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from tests.support.addresses import loopback
 
@@ -17,8 +17,8 @@ RECORD = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\7"
 
 
 def answer_to(query: bytes) -> bytes:
-    """Return the answer; `query` is one of our server's own, with an OPT record at its end."""
-    question = query[12:-11]
+    """Return the answer; `query` is one of our server's own: clients' questions have an OPT record at the end."""
+    question = query[12:-11] if query[11] else query[12:]
     match query[13:14]:
         case b"n":
             return query[:2] + b"\x81\x82\0\1\0\0\0\0\0\0" + question
@@ -30,10 +30,16 @@ def answer_to(query: bytes) -> bytes:
 
 
 class Mirror(asyncio.DatagramProtocol):
-    """Answers every datagram at once; `asked` counts them by the first letter of the name."""
+    """Answers every datagram at once; `asked` counts them by the first letter of the name.
+
+    held  Questions that wait, see `hold`.
+    """
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self._loop = asyncio.get_running_loop()
+        self._held_letter = ""
+        self._held: list[tuple[bytes, tuple[str, int]]] = []
         self.host = ""
         self.port = 0
         self._transport: asyncio.DatagramTransport | None = None
@@ -43,9 +49,32 @@ class Mirror(asyncio.DatagramProtocol):
         self.host, self.port = transport.get_extra_info("sockname")[:2]
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.asked[chr(data[13])] += 1
+        letter = chr(data[13])
+        self.asked[letter] += 1
+        if letter == self._held_letter:
+            self._held.append((data, addr))
+            return
         assert self._transport is not None
         self._transport.sendto(answer_to(data), addr)
+
+    @property
+    def held(self) -> int:
+        return len(self._held)
+
+    def hold(self, letter: str) -> Callable[[], None]:
+        """Answer names with this first letter only after the returned function was called, from any thread."""
+        self._held_letter = letter
+
+        def release() -> None:
+            self._loop.call_soon_threadsafe(self._release)
+
+        return release
+
+    def _release(self) -> None:
+        self._held_letter = ""
+        held, self._held = self._held, []
+        for data, addr in held:
+            self.datagram_received(data, addr)
 
     def close(self) -> None:
         """Answer no more."""
