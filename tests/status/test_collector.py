@@ -8,10 +8,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from resolver import metrics
 from resolver.metrics import Histogram, Registry
 from resolver.report.series import SIZE_BUCKETS_BYTES, TIME_BUCKETS_S, SeriesTable
+from resolver.status import collector
 from resolver.status import families as f
-from resolver.status.collector import SAMPLES_PER_SLICE, buckets, chunks
+from resolver.status.collector import SAMPLES_PER_SLICE, Writer, buckets
 from resolver.status.fold import SeriesFold, regroup
 from tests.status.test_exposition import UDP
+
+
+def chunks(family: f.Family, samples: f.Samples) -> list[bytes]:
+    """Return the family's text as a writer writes it that has seen nothing yet."""
+    return [text for text, _ in Writer().pieces(family, samples)]
 
 
 def test_late_counts_never_make_the_first_bucket_negative() -> None:
@@ -82,6 +88,59 @@ def test_slices_are_one_family(kind: f.Kind, count: int) -> None:
     assert sum(lines) == count * (5 if kind == "histogram" else 1)
     assert max(lines, default=0) <= SAMPLES_PER_SLICE
     assert len([metric.name for metric in text_string_to_metric_families(text)]) == bool(count)
+
+
+VALUES = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(0, 3), max_size=3)
+
+
+@given(st.lists(VALUES, max_size=6))
+def test_what_is_remembered_is_what_would_be_written(scrapes: list[dict[str, int]]) -> None:
+    family = f.Family("resolver_any", "gauge", "Any.", ("label",))
+    writer = Writer()
+    for values in scrapes:
+        samples: f.Samples = {(label,): value for label, value in values.items()}
+        writer.begin()
+        assert [text for text, _ in writer.pieces(family, samples)] == chunks(family, samples)
+
+
+def written(writer: Writer, family: f.Family, samples: f.Samples) -> list[int]:
+    """Scrape once; return how many samples were written for each piece."""
+    writer.begin()
+    return [number for _, number in writer.pieces(family, samples)]
+
+
+def test_only_the_piece_that_changed_is_written_again() -> None:
+    family = f.Family("resolver_any", "gauge", "Any.", ("label",))
+    samples: dict[tuple[str, ...], f.Value] = {(str(n),): n for n in range(3 * SAMPLES_PER_SLICE)}
+    writer = Writer()
+    assert written(writer, family, samples) == [SAMPLES_PER_SLICE] * 3
+    assert written(writer, family, samples) == [0, 0, 0]
+    samples["150",] = 151
+    assert written(writer, family, samples) == [0, SAMPLES_PER_SLICE, 0]
+    assert written(writer, family._replace(help="Other."), samples) == [SAMPLES_PER_SLICE] * 3
+
+
+def test_a_histogram_that_went_on_counting_is_written_again() -> None:
+    family = f.Family("resolver_any", "histogram", "Any.")
+    histogram = Histogram((0, 1))
+    writer = Writer()
+    assert written(writer, family, {(): histogram}) == [5]
+    assert written(writer, family, {(): histogram}) == [0]
+    histogram.observe(0.5)
+    assert written(writer, family, {(): histogram}) == [5]
+    histogram.total += 0.1
+    assert written(writer, family, {(): histogram}) == [5]
+
+
+def test_what_is_remembered_is_bounded_and_what_is_gone_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "REMEMBERED_MAX_BYTES", 4_500)
+    family = f.Family("resolver_any", "gauge", "Any.", ("label",))
+    samples: f.Samples = {(str(n),): n for n in range(5 * SAMPLES_PER_SLICE)}
+    writer = Writer()
+    written(writer, family, samples)
+    assert written(writer, family, samples) == [0, 0, *[SAMPLES_PER_SLICE] * 3]
+    assert written(writer, family, {}) == []
+    assert written(writer, family, samples) == [SAMPLES_PER_SLICE] * 5
 
 
 def test_regroup_sums_what_it_drops() -> None:

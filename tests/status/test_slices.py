@@ -41,6 +41,23 @@ def test_no_step_of_a_scrape_is_large() -> None:
     assert list(parsed(b"".join(steps).decode()))
 
 
+def test_an_idle_process_writes_little_and_in_few_turns() -> None:
+    registry, table = busy()
+    exposition = Exposition(registry, table)
+    first = list(exposition.steps())
+    registry.health.durations.observe(0.001)
+    second = list(exposition.steps())
+    assert len(first) > 5
+    assert len(second) <= 4
+    changed = [
+        (old, new)
+        for old, new in zip(b"".join(first).splitlines(), b"".join(second).splitlines(), strict=True)
+        if old != new
+    ]
+    assert len(changed) == 7
+    assert all(old.startswith(b"coredns_health_request_duration_seconds") for old, _ in changed)
+
+
 async def test_the_loop_has_a_turn_between_any_two_steps() -> None:
     registry, _ = busy()
     exposition = Exposition(registry, crowd())
