@@ -4,7 +4,7 @@ What callers may rely on:
 
 - `run` never blocks the loop: a thread of the loop's own pool starts the program and reads what it says.
 - A program that has not ended after `timeout_s` is killed; of its output at most `OUTPUT_MAX_BYTES` are kept, and
-  only lines with `containing` in them, so that a long list of somebody else's rules costs no memory.
+  only lines that contain one of `containing`, so that a long list of somebody else's rules costs no memory.
 - Whatever goes wrong is a `CommandFailed` with the remedy in its one line. Nothing else is raised but cancellation.
 - No program inherits a descriptor of ours, and all speak English (`LC_ALL=C`): what they say is compared.
 """
@@ -31,7 +31,8 @@ PACKAGES = {"ip": "iproute2", "nft": "nftables", "conntrack": "conntrack"}
 """Debian's package of a program; the many names of iptables have one package."""
 
 _PERMISSION = ("Operation not permitted", "Permission denied", "you must be root")
-_LOCK = ("holding the xtables lock", "Can't open lock file", "xtables.lock")
+_LOCK = ("holding the xtables lock", "Can't lock ")
+_LOCK_FILE = "open lock file"
 _UNSUPPORTED = (
     "not supported",
     "Unknown device type",
@@ -47,7 +48,9 @@ class Output(NamedTuple):
     stderr: str
 
 
-async def run(command: Sequence[str], *, text: str = "", timeout_s: float = 5.0, containing: str = "") -> Output:
+async def run(
+    command: Sequence[str], *, text: str = "", timeout_s: float = 5.0, containing: tuple[str, ...] = ()
+) -> Output:
     """Run `command`, a program and its arguments, with `text` on its standard input; return what it printed.
 
     Raises CommandFailed when it cannot be started, does not end in time, or ends with another status than 0.
@@ -79,12 +82,11 @@ def classify(program: str, status: int, said: str) -> CommandFailed:
     iptables says 4 for a lock that it could not have, and for much else; the words decide.
     """
     line = _first_line(said) or (f"killed by signal {-status}" if status < 0 else f"ended with status {status}")
-    if any(words in said for words in _LOCK) and not any(words in said for words in _PERMISSION):
+    if any(words in said for words in _LOCK):
+        return CommandFailed(program, "lock", f"{line}; another program holds the xtables lock")
+    if _LOCK_FILE in said:
         return CommandFailed(
-            program,
-            "lock",
-            f"{line}; another program holds /run/xtables.lock, or it cannot be "
-            "opened: mount the host's /run/xtables.lock",
+            program, "failed", f"{line}; mount the host's /run/xtables.lock, so that it can be written"
         )
     if any(words in said for words in _PERMISSION):
         return CommandFailed(
@@ -112,7 +114,7 @@ def _first_line(said: str) -> str:
     return ""
 
 
-def _run(command: tuple[str, ...], text: str, timeout_s: float, containing: str) -> Output:
+def _run(command: tuple[str, ...], text: str, timeout_s: float, containing: tuple[str, ...]) -> Output:
     """In a thread: start, feed, read, wait."""
     program = command[0]
     try:
@@ -127,7 +129,9 @@ def _run(command: tuple[str, ...], text: str, timeout_s: float, containing: str)
         raise not_started(program, error) from None
     with process:
         try:
-            out, err = _converse(process, text.encode(), time.monotonic() + timeout_s, containing.encode())
+            out, err = _converse(
+                process, text.encode(), time.monotonic() + timeout_s, tuple(words.encode() for words in containing)
+            )
         except subprocess.TimeoutExpired:
             raise CommandFailed(
                 program, "timeout", f"did not end within {timeout_s:g} s: {' '.join(command)[:200]}"
@@ -145,7 +149,7 @@ def _run(command: tuple[str, ...], text: str, timeout_s: float, containing: str)
 class _Kept:
     """The lines of one stream that are worth keeping, within the bound."""
 
-    def __init__(self, containing: bytes) -> None:
+    def __init__(self, containing: tuple[bytes, ...]) -> None:
         self._containing = containing
         self._part = b""
         self.kept = bytearray()
@@ -157,25 +161,28 @@ class _Kept:
         *lines, rest = (self._part + data).split(b"\n")
         self._part = rest[-LINE_MAX_BYTES:]
         for line in lines:
-            if self._containing in line:
+            if self._wanted(line):
                 self._keep(line + b"\n")
 
     def end(self) -> bytes:
-        if self._part and self._containing in self._part:
+        if self._wanted(self._part):
             self._keep(self._part)
         return bytes(self.kept)
+
+    def _wanted(self, line: bytes) -> bool:
+        return any(words in line for words in self._containing)
 
     def _keep(self, data: bytes) -> None:
         self.kept += data[: OUTPUT_MAX_BYTES - len(self.kept)]
 
 
 def _converse(
-    process: "subprocess.Popen[bytes]", text: bytes, until_s: float, containing: bytes
+    process: "subprocess.Popen[bytes]", text: bytes, until_s: float, containing: tuple[bytes, ...]
 ) -> tuple[bytes, bytes]:
     """Write `text`, read both streams to their ends and wait; `subprocess.communicate` would keep everything."""
     assert process.stdout is not None
     assert process.stderr is not None
-    kept = {process.stdout: _Kept(containing), process.stderr: _Kept(b"")}
+    kept = {process.stdout: _Kept(containing), process.stderr: _Kept(())}
     view = memoryview(text)
     with selectors.DefaultSelector() as selector:
         for stream in kept:

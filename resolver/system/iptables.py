@@ -1,8 +1,35 @@
-"""ACCEPT rules at the top of filter INPUT and OUTPUT, as node-local-dns has them, and its leftovers."""
+"""ACCEPT rules at the top of filter INPUT and OUTPUT, as node-local-dns has them, and what it left behind.
 
+What callers may rely on:
+
+- Rules are known by their comment. Ours has words of its own: what node-local-dns removes at its end are its rules,
+  and what we remove of its are not ours.
+- A run is one transaction: all missing rules come in at once, all leftovers go at once.
+- `iptables` is the variant (nft or legacy) in which kubelet keeps its own chains, as Kubernetes' own images choose;
+  without such chains it is the machine's default. Leftovers are looked for in both variants.
+- Looking creates nothing: `iptables-legacy -t raw` would make a table where there was none; each packet would pay.
+
+Texts are made and read by pure functions; `Accept` and `remove_leftovers` run them.
+"""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
+from resolver.errors import CommandFailed
+from resolver.system import commands
 from resolver.system.options import NodeOptions
+
+COMMENT = "node-resolver: allow DNS traffic"
+LEFTOVER = "NodeLocal DNS Cache: "
+"""How the comments of node-local-dns begin: `skip conntrack` in raw, `allow DNS traffic` in filter."""
+
+HINTS = (":KUBE-IPTABLES-HINT", ":KUBE-KUBELET-CANARY")
+"""Chains that kubelet makes in mangle, in the variant that it uses (kubernetes-sigs/iptables-wrappers)."""
+
+VARIANTS = ("-nft", "-legacy")
+_TRIES = 3  # a rule that somebody else removes meanwhile fails the whole transaction
+_TABLE_LINE = "*"
 
 
 class Rule(NamedTuple):
@@ -13,22 +40,160 @@ class Rule(NamedTuple):
     words: tuple[str, ...]
 
 
+def rules_of(options: NodeOptions) -> tuple[Rule, ...]:
+    """Return the ACCEPT rules of our addresses."""
+    end = ("-m", "comment", "--comment", COMMENT, "-j", "ACCEPT")
+    port = str(options.dns_port)
+    found = []
+    for address in options.local_ips:
+        program = "iptables" if ip_address(address).version == 4 else "ip6tables"
+        for protocol in ("udp", "tcp"):
+            start = ("-p", protocol, "-m", protocol)
+            found.append(Rule(program, "INPUT", ("-d", address, *start, "--dport", port, *end)))
+            found.append(Rule(program, "OUTPUT", ("-s", address, *start, "--sport", port, *end)))
+    return tuple(found)
+
+
+def insertion(rules: Iterable[Rule]) -> str:
+    """Return what `iptables-restore --noflush` takes to insert `rules` at the top, the last one first."""
+    lines = (f"-I {rule.chain} 1 {' '.join(map(_quoted, rule.words))}" for rule in rules)
+    return "\n".join(("*filter", *lines, "COMMIT", ""))
+
+
+def removal(saved: str, comment: str, addresses: Sequence[str] = ()) -> tuple[str, int]:
+    """Return what `iptables-restore --noflush` takes to remove rules, and how many these are.
+
+    saved      Lines of `iptables-save`: those of rules, and those that name their table.
+    comment    How the comment of a rule begins that is to go.
+    addresses  Only rules that name one of these; empty: all of them.
+    """
+    tables: dict[str, list[str]] = {}
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith(_TABLE_LINE):
+            table = line[1:].strip()
+        elif (
+            line.startswith("-A ")
+            and f'--comment "{comment}' in line
+            and (not addresses or any(f" {address}/" in line for address in addresses))
+        ):
+            tables.setdefault(table, []).append(f"-D{line[2:]}")
+    text = "".join("\n".join((f"*{name}", *lines, "COMMIT", "")) for name, lines in tables.items())
+    return text, sum(map(len, tables.values()))
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"' if " " in word else word
+
+
 class Accept:
     """The ACCEPT rules of our addresses."""
 
     def __init__(self, options: NodeOptions) -> None:
         self.options = options
+        self._variant: str | None = None
 
     async def ensure(self) -> tuple[Rule, ...]:
         """Insert the rules that are missing and return them. Raises CommandFailed (`lock`: try again later)."""
-        raise NotImplementedError
+        inserted: list[Rule] = []
+        for program in ("iptables", "ip6tables"):
+            rules = [rule for rule in rules_of(self.options) if rule.program == program]
+            missing = [rule for rule in rules if not await self._is_there(rule)]
+            if missing:
+                await self._restore(program, insertion(missing))
+            inserted += missing
+        return tuple(inserted)
 
     async def remove(self) -> None:
         """Remove all of them, however often they are there. Raises CommandFailed."""
-        raise NotImplementedError
+        variant = await self._choose()
+        for program in dict.fromkeys(rule.program for rule in rules_of(self.options)):
+            await _remove(self.options, f"{program}{variant}", COMMENT, self.options.local_ips)
+
+    async def _is_there(self, rule: Rule) -> bool:
+        variant = await self._choose()
+        try:
+            await _run(
+                self.options, (f"{rule.program}{variant}", *_wait(self.options), "-C", rule.chain, *rule.words)
+            )
+        except CommandFailed as failure:
+            if "does a matching rule exist" in failure.problem:
+                return False
+            raise
+        return True
+
+    async def _restore(self, program: str, text: str) -> None:
+        variant = await self._choose()
+        await _run(self.options, (f"{program}{variant}-restore", *_wait(self.options), "--noflush"), text=text)
+
+    async def _choose(self) -> str:
+        """Return the variant to use: the end of the programs' names."""
+        if self._variant is None:
+            self._variant = ""
+            for variant in VARIANTS:
+                if await self._has_hints(variant):
+                    self._variant = variant
+                    break
+        return self._variant
+
+    async def _has_hints(self, variant: str) -> bool:
+        for family in ("iptables", "ip6tables"):
+            try:
+                if (await _save(self.options, f"{family}{variant}", HINTS)).strip():
+                    return True
+            except CommandFailed:
+                continue  # the variant that cannot be asked is not the one that works
+        return False
 
 
 async def remove_leftovers(options: NodeOptions) -> int:
     """Remove the rules that node-local-dns left behind, found by its comment, in both variants of iptables and both
     families; return how many there were. Called before the first interception. Raises CommandFailed."""
-    raise NotImplementedError
+    removed = 0
+    refused: CommandFailed | None = None
+    looked = False
+    for program in (f"{family}{variant}" for family in ("iptables", "ip6tables") for variant in VARIANTS):
+        try:
+            removed += await _remove(options, program, LEFTOVER)
+            looked = True
+        except CommandFailed as failure:
+            # A variant that is not installed, or that the kernel does not have, keeps no rules.
+            if failure.kind in {"missing", "unsupported"}:
+                refused = refused or failure
+            else:
+                raise
+    if refused is not None and not looked:
+        raise refused
+    return removed
+
+
+async def _remove(options: NodeOptions, program: str, comment: str, addresses: Sequence[str] = ()) -> int:
+    """Remove rules of one program by their comment; return how many there were."""
+    for tries_left in reversed(range(_TRIES)):
+        saved = await _save(options, program, (_TABLE_LINE, comment))
+        text, count = removal(saved, comment, addresses)
+        if not count:
+            return 0
+        try:
+            await _run(options, (f"{program}-restore", *_wait(options), "--noflush"), text=text)
+        except CommandFailed as failure:
+            if failure.kind != "failed" or not tries_left:
+                raise
+        else:
+            return count
+    raise AssertionError("the last try returns or raises")
+
+
+async def _save(options: NodeOptions, program: str, containing: tuple[str, ...]) -> str:
+    # Of all tables that there are: with -t, the legacy variant would make the table.
+    said = await commands.run((f"{program}-save",), timeout_s=options.command_s, containing=containing)
+    return said.stdout
+
+
+def _wait(options: NodeOptions) -> tuple[str, str]:
+    """How long a program waits for the xtables lock: in whole seconds, less than we wait for the program."""
+    return "-w", str(max(1, int(options.command_s) - 1))
+
+
+async def _run(options: NodeOptions, command: Sequence[str], *, text: str = "") -> None:
+    await commands.run(command, text=text, timeout_s=options.command_s)

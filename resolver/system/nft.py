@@ -158,12 +158,12 @@ class Rules:
     async def _sweep(self) -> None:
         """Remove what dead processes left behind; a failure is worth no line, the next start tries again."""
         with suppress(CommandFailed):
-            said = await self._run("list", "tables", "inet", containing=notrack.PREFIX)
+            said = await self._run("list", "tables", "inet", containing=(notrack.PREFIX,))
             for line in said.splitlines():
                 name = line.split()[-1]
                 if name != self.name and notrack.abandoned(await self._run("list", "table", "inet", name)):
                     await self._run("delete", "table", "inet", name)
 
-    async def _run(self, *words: str, containing: str = "") -> str:
+    async def _run(self, *words: str, containing: tuple[str, ...] = ()) -> str:
         command = (self._program, *words)
         return (await commands.run(command, timeout_s=self.options.command_s, containing=containing)).stdout

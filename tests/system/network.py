@@ -36,6 +36,8 @@ PROGRAMS = (
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 _CLONE_NEWNET = 0x40000000
+_PATH = f"/usr/sbin:/sbin:{os.environ['PATH']}"
+_IP = shutil.which("ip", path=_PATH) or "ip"  # the real one: tests put others first in PATH
 _numbers = iter(range(10_000))
 
 
@@ -63,11 +65,11 @@ class Network:
         if self._servers is not None:
             self._servers.close()
         for name in (self.node, self.pod, self.kube):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+            subprocess.run([_IP, "netns", "del", name], check=False, capture_output=True)
 
     def _build(self) -> None:
         for name in (self.node, self.pod, self.kube):
-            subprocess.run(["ip", "netns", "add", name], check=True)
+            subprocess.run([_IP, "netns", "add", name], check=True)
             # A link-local address that is still being tried asks for no neighbour: first packets would be lost.
             self._sysctl(name, "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
         self._sysctl(self.node, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
@@ -89,16 +91,16 @@ class Network:
 
     @staticmethod
     def _sysctl(name: str, *words: str) -> None:
-        subprocess.run(["ip", "netns", "exec", name, "sysctl", "-q", "-w", *words], check=True)
+        subprocess.run([_IP, "netns", "exec", name, "sysctl", "-q", "-w", *words], check=True)
 
     @staticmethod
     def _batch(name: str, lines: list[str]) -> None:
-        subprocess.run(["ip", "-n", name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+        subprocess.run([_IP, "-n", name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
 
     def _wrap(self) -> None:
         self.programs.mkdir()
         for program in PROGRAMS:
-            path = shutil.which(program, path=f"/usr/sbin:/sbin:{os.environ['PATH']}")
+            path = shutil.which(program, path=_PATH)
             assert path, f"{program} is not installed"
             self.wrap(program, f'exec nsenter --net=/run/netns/{self.node} {path} "$@"')
 
@@ -110,17 +112,19 @@ class Network:
 
     def run(self, *command: str, text: str = "") -> str:
         """Run `command` in the node, from outside of the code under test."""
-        ran = subprocess.run(
-            ["ip", "netns", "exec", self.node, *command], input=text, text=True, capture_output=True, check=False
-        )
+        ran = self._run(command, text)
         assert ran.returncode == 0, f"{command}: {ran.stderr}"
         return ran.stdout
 
     def fails(self, *command: str) -> bool:
         """Tell whether `command` is refused in the node."""
+        return self._run(command, "").returncode != 0
+
+    def _run(self, command: tuple[str, ...], text: str) -> "subprocess.CompletedProcess[str]":
+        inside = [_IP, "netns", "exec", self.node, *command]
         return subprocess.run(
-            ["ip", "netns", "exec", self.node, *command], capture_output=True, check=False
-        ).returncode != 0  # fmt: skip
+            inside, input=text, text=True, capture_output=True, check=False, env={**os.environ, "PATH": _PATH}
+        )
 
     def kube_proxy(self, *, v4: str = CLUSTER4, v6: str = CLUSTER6, program: str = "tables") -> None:
         """Send the Service addresses to kube-dns, as kube-proxy does with iptables."""
