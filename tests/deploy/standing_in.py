@@ -7,11 +7,13 @@ Starts `resolver ARGUMENT...` where there is no network but the loopback device,
 /etc/resolv.conf names 127.0.0.1 and 127.0.0.2; at 127.0.0.2 the demo answers, and /run/systemd/resolve/resolv.conf
 names it alone. FOLDER is mounted at /mnt, where the arguments find its files. The addresses of a node (`NODE`) are
 on the loopback device, and the Service variables of a DaemonSet are set. RESOLVER and PROBE name built programs to
-start instead of this tree's, INIT is what a shell does first.
+start instead of this tree's, INIT is what a shell does first. CAPABILITIES, like `net_admin,net_bind_service`, are
+what is left of root's: then neither the addresses nor the ports are prepared, and the process does that itself.
 
 Prints what a client is told: an rcode each over UDP and TCP, the address that the machine's own resolver library
-finds for a short name, what the probe socket says to `health` and `ready` if there is one, the exit status, and
-whether a snapshot of the cache was left in the hand-over directory if there is one.
+finds for a short name; what the probe socket says to `health` and `ready`, if there is one; whether pods are brought
+to us, with CAPABILITIES; the exit status; whether a snapshot of the cache was left, if there is a hand-over
+directory; whether our device was left, with CAPABILITIES.
 """
 
 import os
@@ -20,8 +22,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dns.message
@@ -36,7 +40,16 @@ US, DEMO = "127.0.0.1", "127.0.0.2"
 NODE = ("169.254.20.10", "10.96.0.10")
 SERVICES = {"KUBE_DNS_SERVICE_HOST": NODE[1], "KUBE_DNS_UPSTREAM_SERVICE_HOST": DEMO}
 NAME = "web.shop.svc.cluster.local."
-WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+RIGHTS = [right for right in os.environ.get("CAPABILITIES", "").split(",") if right]
+CONFINED = [
+    "setpriv",
+    f"--bounding-set={','.join(['-all', *(f'+{right}' for right in RIGHTS)])}",
+    "--inh-caps=-all",
+    "--no-new-privs",
+]
+METRICS = "http://127.0.0.1:9253/metrics"
+BROUGHT = 'resolver_interception{family="1"} 1.0'
+BROUGHT_S = 10.0
 THIS_TREE = (sys.executable, "-m", "resolver")
 SOCKET = Path("/run/resolver/probe")
 SNAPSHOT = Path("/var/lib/node-resolver/handover/cache.snapshot")
@@ -49,7 +62,7 @@ LIBRARY = "import socket; print(socket.getaddrinfo('web.shop', 80, socket.AF_INE
 def stand_in(folder: Path, arguments: list[str], **programs: str) -> list[str]:
     """Start `resolver` with these arguments on a machine of its own; return the words that clients were told.
 
-    Skips the test where no namespaces can be made. `programs` are RESOLVER, PROBE and INIT, see above.
+    Skips the test where no namespaces can be made. `programs` are the variables above.
     """
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-mn", "true"], capture_output=True, check=False).returncode:
@@ -69,15 +82,19 @@ def furnish(folder: str, asked: str) -> None:
         subprocess.run(command, check=True)
 
     run("ip", "link", "set", "lo", "up")
-    for address in NODE:
-        run("ip", "addr", "add", f"{address}/32", "dev", "lo")
-    Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("53")
+    if RIGHTS:
+        run("ip", "route", "add", "default", "dev", "lo")  # who asks before the address is there hears nothing
+    else:
+        for address in NODE:
+            run("ip", "addr", "add", f"{address}/32", "dev", "lo")
+        Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("53")
     for path in ("/run", "/var/lib"):
         run("mount", "-t", "tmpfs", "tmpfs", path)
     run("mount", "--bind", folder, "/mnt")
     for made in (SOCKET.parent, Path("/run/systemd/resolve"), Path("/var/lib/node-resolver")):
         made.mkdir(parents=True)
     Path("/run/systemd/resolve/resolv.conf").write_text(f"nameserver {DEMO}\n")
+    Path("/run/xtables.lock").touch()
     pods = Path("/run/pod.conf")
     pods.write_text(
         f"nameserver {asked}\nnameserver {DEMO}\nsearch svc.cluster.local cluster.local\noptions ndots:5\n"
@@ -110,6 +127,19 @@ def tell(asked: str) -> None:
             print(word, said.stdout.strip())
 
 
+def are_brought(us: subprocess.Popen[bytes]) -> bool:
+    """Whether our metrics say, soon, that pods' questions are brought to us."""
+    until_s = time.monotonic() + BROUGHT_S
+    while time.monotonic() < until_s:
+        with urllib.request.urlopen(METRICS, timeout=BROUGHT_S) as page:
+            if BROUGHT in page.read().decode():
+                return True
+        with suppress(subprocess.TimeoutExpired):
+            us.wait(0.1)
+            return False
+    return False
+
+
 def main(folder: str, *arguments: str) -> None:
     """Start all of it and ask what a client asks."""
     os.environ.update(SERVICES)
@@ -120,15 +150,20 @@ def main(folder: str, *arguments: str) -> None:
     resolver = os.environ.get("RESOLVER", " ".join(THIS_TREE)).split()
     with (
         started(*THIS_TREE, "demo", "-bind", DEMO, "-port", "53"),
-        started(*WITHOUT_CAPABILITIES, *resolver, *words) as us,
+        started(*CONFINED, *resolver, *words) as us,
     ):
         for host in (DEMO, asked):
             assert process.answers(host, 53, lambda: us.poll() is not None), "no answer"
         tell(asked)
+        if RIGHTS:
+            print("interception", "on" if are_brought(us) else "off")
         os.kill(us.pid, signal.SIGTERM)
         print("exit", us.wait(15))
     if any("handover-dir" in word for word in words):
         print("snapshot", "kept" if SNAPSHOT.exists() else "missing")
+    if RIGHTS:
+        link = subprocess.run(["ip", "link", "show", "nodelocaldns"], capture_output=True, check=False)
+        print("device", "gone" if link.returncode else "left")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 hadolint looks at the instructions. Beyond that: the context has what is copied, the last stage has what a node
 needs and nothing to build with, the version is the package's. The build stage's own steps, but for apt-get, are run
-below a folder, and what they leave there is started with the DaemonSet's arguments, without any capability, on a
-read-only root, and asked.
+below a folder, and what they leave there is started on a read-only root with the DaemonSet's arguments, with its
+capabilities and without any, and asked.
 """
 
 import fnmatch
@@ -19,6 +19,7 @@ import pytest
 
 from tests.deploy import kustomize
 from tests.deploy.containerfile import PROJECT, ROOT, run_steps, stages
+from tests.deploy.kustomize import Object
 from tests.deploy.standing_in import ANSWERED, SOCKET, stand_in
 
 BUILD, FINAL = stages()
@@ -127,25 +128,45 @@ def test_each_file_is_compiled_so_that_a_read_only_root_costs_no_time(built: Pat
     assert missing == []
 
 
-def test_it_answers_with_the_manifests_arguments(built: Path) -> None:
-    """But for the set-up of the node, which needs rights; tests/lab does that with this tree."""
-    (daemon,) = [found for found in kustomize.render(ROOT / "deploy/base") if found["kind"] == "DaemonSet"]
-    pod = daemon["spec"]["template"]["spec"]
+WITHOUT_RIGHTS = ("-setupinterface=false", "-setupiptables=false")
+SERVED = [*ANSWERED, "health", "OK", "ready", "OK"]
+
+
+def daemon() -> tuple[Object, str]:
+    """The container of the DaemonSet, and what its init container does."""
+    (found,) = [each for each in kustomize.render(ROOT / "deploy/base") if each["kind"] == "DaemonSet"]
+    pod = found["spec"]["template"]["spec"]
     (container,), (before,) = pod["containers"], pod["initContainers"]
     shell, option, script = before["command"]
     assert (shell, option) == ("sh", "-c")
     assert {"name": "host-resolve", "mountPath": "/host/resolve", "readOnly": True} in before["volumeMounts"]
-    assert container["readinessProbe"]["exec"]["command"] == ["probe", "ready", str(SOCKET)]
-    assert "command" not in container, "the image's entry point is meant"
-    arguments = [word.replace("/etc/node-resolver", "/mnt") for word in container["args"]]
-    told = stand_in(
+    return container, script.replace("/host/resolve", "/run/systemd/resolve")
+
+
+def start(built: Path, container: Object, script: str, *more: str, rights: str = "") -> list[str]:
+    """Start what was built as the DaemonSet does."""
+    return stand_in(
         ROOT / "deploy/base",
-        [*arguments, "-setupinterface=false", "-setupiptables=false", "-lane", "compiled"],
+        [*(word.replace("/etc/node-resolver", "/mnt") for word in container["args"]), "-lane", "compiled", *more],
         RESOLVER=str(built / "opt/resolver/bin/resolver"),
         PROBE=str(built / "opt/probe"),
-        INIT=script.replace("/host/resolve", "/run/systemd/resolve"),
+        INIT=script,
+        CAPABILITIES=rights,
     )
-    assert told == [*ANSWERED, "health", "OK", "ready", "OK", "exit", "0", "snapshot", "kept"]
+
+
+def test_it_sets_up_a_node_and_answers_with_the_manifests_arguments_and_rights(built: Path) -> None:
+    container, script = daemon()
+    assert "command" not in container, "the image's entry point is meant"
+    assert container["readinessProbe"]["exec"]["command"] == ["probe", "ready", str(SOCKET)]
+    rights = ",".join(container["securityContext"]["capabilities"]["add"]).lower()
+    told = start(built, container, script, rights=rights)
+    assert told == [*SERVED, "interception", "on", "exit", "0", "snapshot", "kept", "device", "gone"]
+
+
+def test_it_answers_without_any_capability(built: Path) -> None:
+    told = start(built, *daemon(), *WITHOUT_RIGHTS)
+    assert told == [*SERVED, "exit", "0", "snapshot", "kept"]
 
 
 @pytest.mark.skipif(
