@@ -11,9 +11,9 @@ start instead of this tree's, INIT is what a shell does first. CAPABILITIES, lik
 what is left of root's: then neither the addresses nor the ports are prepared, and the process does that itself.
 
 Prints what a client is told: an rcode each over UDP and TCP, the address that the machine's own resolver library
-finds for a short name; what the probe socket says to `health` and `ready`, if there is one; whether pods are brought
-to us, with CAPABILITIES; the exit status; whether a snapshot of the cache was left, if there is a hand-over
-directory; whether our device was left, with CAPABILITIES.
+finds for a short name; what the probe socket says to `health` and `ready`, if there is one; with CAPABILITIES,
+whether pods are brought to us; the exit status; whether a snapshot of the cache was left, if there is a hand-over
+directory; with CAPABILITIES, whether our device was left.
 """
 
 import os
