@@ -18,8 +18,10 @@ for more in "$@"; do
     need "${more%%:*}" "${more##*:}"
 done
 need openssl openssl
+need systemd-analyze systemd
 need ip iproute2
 need nft nftables
+need iptables iptables
 need conntrack conntrack
 need cc gcc
 # The compiled lane is built for the tests, and needs what Python's own headers say.
