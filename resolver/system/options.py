@@ -30,18 +30,12 @@ class NodeOptions:
     skip_teardown: bool = False  # `-skipteardown`: leave device and ACCEPT rules behind
     sync_interval_s: float = 60.0  # `-syncinterval`, 1 s to 24 h: how often all of it is looked at
     interception: Interception = "notrack"
-    standing_nat: tuple[
-        str, ...
-    ] = ()  # kube-dns pods for the standing nat table, `IP` or `IP:PORT`; none: no table
-    alive_s: float = (
-        3.0  # 1 to 60: a process that says nothing for so long is not asked any more (design section 5)
-    )
+    standing_nat: tuple[str, ...] = ()  # kube-dns pods, `IP` or `IP:PORT`, for the standing nat table
+    alive_s: float = 3.0  # 1 to 60: a process that is silent for so long is asked no more (design section 5)
     beat_s: float = 1.0  # how often it says so; two beats may be lost
     command_s: float = 5.0  # one run of ip, nft or iptables (node-local-dns waits 5 s for the xtables lock)
     start_s: float = 5.0  # the lasting nft must have taken the rules by then
-    connections_max: int = (
-        32_768  # TCP connections known to be ours, per family: 0.5 MiB of the kernel's, 4 when full
-    )
+    connections_max: int = 32_768  # known TCP connections, per family: 0.5 MiB of the kernel's, 4 when full
     connection_s: int = 60  # one that we sent nothing on for so long is forgotten; our own idle time is 10 s
 
     def __post_init__(self) -> None:
@@ -59,3 +53,12 @@ class NodeOptions:
     def addresses6(self) -> tuple[str, ...]:
         """The IPv6 addresses among `local_ips`, in their order."""
         return tuple(text for text in self.local_ips if isinstance(ip_address(text), IPv6Address))
+
+    @property
+    def standing_addresses(self) -> tuple[str, ...]:
+        """What the standing nat table is for: in each family the link-local addresses, which no Service stands in
+        for; where there are none (pods rarely ask fe80::), all of that family."""
+        found: list[str] = []
+        for family in (self.addresses4, self.addresses6):
+            found += [text for text in family if ip_address(text).is_link_local] or family
+        return tuple(found)
