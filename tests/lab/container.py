@@ -140,7 +140,9 @@ def _by_signal(status: int) -> int:
 def _below(pid: int) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     with contextlib.suppress(OSError):
-        for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        # A child belongs to the thread that made it.
+        tasks = [(each / "children").read_text() for each in Path(f"/proc/{pid}/task").iterdir()]
+        for word in " ".join(tasks).split():
             with contextlib.suppress(OSError):
                 found.append((int(word), Path(f"/proc/{word}/comm").read_text().strip()))
             found += _below(int(word))

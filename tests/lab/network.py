@@ -9,7 +9,7 @@ address detection: two seconds in which they could not be used.
 from tests.lab.addresses import NODE_4, NODE_6, NODE_FAR_4, OUTSIDE_4, OUTSIDE_6, pod_4, pod_6, replica_4, replica_6
 from tests.lab.spaces import Space
 
-BRIDGE = "cbr0"
+BRIDGE, BRIDGE_MAC = "cbr0", "0a:58:0a:f4:00:01"
 
 
 def set_up_node(node: Space) -> None:
@@ -26,7 +26,9 @@ def set_up_node(node: Space) -> None:
     )
     _batch(
         node,
-        f"link add {BRIDGE} type bridge",
+        # A bridge without an address of its own takes the lowest of its ports': a new pod would cut the others off
+        # for as long as they remember the old one.
+        f"link add {BRIDGE} address {BRIDGE_MAC} type bridge",
         f"addr add {NODE_4}/24 dev {BRIDGE}",
         f"addr add {NODE_6}/64 dev {BRIDGE} nodad",
         f"link set {BRIDGE} up",
