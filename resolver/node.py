@@ -106,7 +106,6 @@ class Node:
             return
         if self._wanted:
             deadman.no_core_dump()
-            self._show()
         self._presence = Presence(self.options.interface_name)
         if self.options.setup_interface:
             await self._upkeep.prepare()
@@ -125,6 +124,7 @@ class Node:
         guarded = [way for ip, way in self._ways.items() if self._is_guarded(ip) or way not in listening]
         self._prober.aim((reachable(host, place_port) for host, place_port in listening), guarded)
         self._heartbeat.aim(self._ways, random())
+        self._show()
         if self._wanted and (deaf := [ip for ip in self.options.local_ips if ip not in self._ways]):
             logs.warning(f"no block answers on {', '.join(deaf)}, port {port}: {STAY} there", plugin=PLUGIN)
 
@@ -287,7 +287,7 @@ class Node:
         """Tell the metrics what is so now."""
         alive = set(self._heartbeat.alive) if self._rules.alive and not self._ended.is_set() else set()
         for family, addresses in (("1", self.options.addresses4), ("2", self.options.addresses6)):
-            if addresses:
+            if addresses and self._wanted:
                 self._counters.intercepted[family] = int(alive.issuperset(addresses))
         failed = self._begun and not self._ended.is_set() and not alive.issuperset(self._ways)
         self._counters.fail_open = int(failed)
