@@ -29,6 +29,7 @@ from resolver.status.health import Prober, Target, reachable
 from resolver.system import crashes, deadman
 from resolver.system.generations import Presence
 from resolver.system.heartbeat import Heartbeat
+from resolver.system.lasting import LastingRules
 from resolver.system.nft import Rules
 from resolver.system.options import NodeOptions
 from resolver.system.troubles import PLUGIN, Troubles
@@ -82,7 +83,7 @@ class Node:
         self._counters = registry.node
         self._troubles = Troubles(registry.node, registry.process.setup_errors)
         self._upkeep = Upkeep(options, tools or Tools.of(options), registry.node, self._troubles)
-        self._rules = rules(options, on_failure=self._rules_failed)
+        self._rules = LastingRules(options, timers, on_failure=self._rules_failed, make=rules)
         self._alarm = alarm or deadman.Deadman()
         self._memory = crashes.Memory(state_directory)
         self._successor_serves = successor_serves

@@ -64,8 +64,12 @@ async def run(
 
 
 def environment() -> Mapping[str, str]:
-    """What programs find around them: nothing of ours but where programs are, and English."""
-    return {"PATH": f"{os.environ.get('PATH', '')}:{_SEARCH}".lstrip(":"), "LC_ALL": "C", "LANG": "C"}
+    """What programs find around them: nothing of ours but where programs are, and English.
+
+    No home: `nft -i` reads and writes a history there, and with a large one it ends ten times as slowly.
+    """
+    path = f"{os.environ.get('PATH', '')}:{_SEARCH}".lstrip(":")
+    return {"PATH": path, "LC_ALL": "C", "LANG": "C", "HOME": "/dev/null"}
 
 
 def not_started(program: str, error: OSError) -> CommandFailed:
