@@ -8,14 +8,17 @@ it. The Service address is sent to kube-dns by iptables, in the form that kube-p
 import asyncio
 import ctypes
 import os
+import queue
 import selectors
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,6 +162,15 @@ class Network:
     def serve_us(self, *addresses: str) -> None:
         self.serve(US, self.node, *addresses)
 
+    async def late_answer(self, asked: Awaitable[None]) -> Callable[[], int]:
+        """Return once we have the question that is asked; what is returned answers it."""
+        assert self._servers is not None
+        self._servers.slow = US.encode()
+        await asked
+        server, client = await asyncio.to_thread(self._servers.waiting.get)
+        self._servers.slow = b""
+        return partial(server.sendto, US.encode(), client)
+
     def client(self, namespace: str, address: str, kind: int = socket.SOCK_DGRAM, port: int = 53) -> "Client":
         return Client(make_socket(namespace, address, kind), address, port)
 
@@ -207,16 +219,23 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
+    async def tell(self) -> None:
+        """Ask, and do not wait for the answer."""
+        loop = asyncio.get_running_loop()
+        if not self._connected:
+            await loop.sock_connect(self.socket, self._peer)
+            self._connected = True
+        await loop.sock_sendall(self.socket, b"who")
+
+    async def hear(self) -> str:
+        return (await asyncio.get_running_loop().sock_recv(self.socket, 100)).decode()
+
     async def ask(self, timeout_s: float = 0.5) -> str:
         """Return who answered; "" when nobody did in time, or the error's name."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                if not self._connected:
-                    await loop.sock_connect(self.socket, self._peer)
-                    self._connected = True
-                await loop.sock_sendall(self.socket, b"who")
-                return (await loop.sock_recv(self.socket, 100)).decode()
+                await self.tell()
+                return await self.hear()
         except TimeoutError:
             return ""
         except OSError as error:
@@ -231,6 +250,8 @@ class Servers:
         self._stop, self._stopped = socket.socketpair()
         self._selector.register(self._stopped, selectors.EVENT_READ)
         self._names: dict[socket.socket, bytes] = {}
+        self.slow = b""  # who of them takes a question and does not answer yet
+        self.waiting: queue.Queue[tuple[socket.socket, Any]] = queue.Queue()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -257,7 +278,10 @@ class Servers:
         name = self._names[server]
         if server.type == socket.SOCK_DGRAM:
             _, client = server.recvfrom(100)
-            server.sendto(name, client)
+            if name == self.slow:
+                self.waiting.put((server, client))
+            else:
+                server.sendto(name, client)
         elif server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             connection, _ = server.accept()
             connection.setblocking(False)

@@ -1,15 +1,21 @@
-"""Interception in network namespaces, with packets: who answers, what conntrack sees, and what outlives whom."""
+"""Interception in network namespaces, with packets: who answers, what conntrack sees, and what outlives whom.
 
+The child itself, what ends it and what it does when it is not well, is in `test_nft_child`.
+"""
+
+import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from resolver.errors import CommandFailed
 from resolver.system.nft import Rules
-from resolver.system.options import NodeOptions
+from resolver.system.options import SELF_QUESTION_MARK, NodeOptions
 from tests.system.network import (
     CLUSTER4,
     CLUSTER6,
@@ -17,6 +23,7 @@ from tests.system.network import (
     LOCAL4,
     LOCAL6,
     US,
+    Client,
     Network,
     needs_root,
     network,
@@ -27,7 +34,9 @@ pytestmark = needs_root
 UDP, TCP = socket.SOCK_DGRAM, socket.SOCK_STREAM
 OURS = (LOCAL4, CLUSTER4, LOCAL6, CLUSTER6)
 OPTIONS = NodeOptions(local_ips=OURS)
-BOTH = [pytest.param(OPTIONS, id="notrack"), pytest.param(NodeOptions(OURS, interception="tracked"), id="tracked")]
+TRACKED = NodeOptions(OURS, interception="tracked")
+BOTH = [pytest.param(OPTIONS, id="notrack"), pytest.param(TRACKED, id="tracked")]
+SERVICE = [pytest.param(CLUSTER4, id="IPv4"), pytest.param(CLUSTER6, id="IPv6")]
 
 
 @pytest.fixture
@@ -40,8 +49,8 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
 
 
 @asynccontextmanager
-async def rules_of(options: NodeOptions, failures: list[CommandFailed]) -> AsyncIterator[Rules]:
-    rules = Rules(options, on_failure=failures.append)
+async def rules_of(options: NodeOptions) -> AsyncIterator[Rules]:
+    rules = Rules(options, on_failure=lambda failure: pytest.fail(str(failure)))
     await rules.start()
     try:
         yield rules
@@ -60,7 +69,6 @@ async def beaten(rules: Rules) -> None:
 async def test_questions_for_the_service_reach_us_and_go_back_to_kube_dns(
     node: Network, options: NodeOptions
 ) -> None:
-    failures: list[CommandFailed] = []
     everyone = [
         (space, to, kind) for space in (node.pod, node.node) for to in (CLUSTER4, CLUSTER6) for kind in (UDP, TCP)
     ]
@@ -69,7 +77,7 @@ async def test_questions_for_the_service_reach_us_and_go_back_to_kube_dns(
         return {await node.who(*one) for one in everyone}
 
     assert await heard() == {KUBE_DNS}
-    async with rules_of(options, failures) as rules:
+    async with rules_of(options) as rules:
         assert rules.owned
         assert await heard() == {KUBE_DNS}, "nobody comes to us before the first beat"
         await beaten(rules)
@@ -85,4 +93,162 @@ async def test_questions_for_the_service_reach_us_and_go_back_to_kube_dns(
         assert await heard() == {US}
     assert await heard() == {KUBE_DNS}
     assert "node_resolver" not in node.run("nft", "list", "tables")
-    assert failures == []
+
+
+async def test_one_address_may_be_alive_without_the_others(node: Network) -> None:
+    async with rules_of(OPTIONS) as rules:
+        rules.beat({CLUSTER6: 3.0})
+        assert await rules.check()
+        assert await node.who(node.pod, CLUSTER4) == KUBE_DNS
+        assert await node.who(node.pod, CLUSTER6) == US
+        rules.beat({CLUSTER4: 2.0})
+        assert await rules.check()
+        assert await node.who(node.pod, CLUSTER4) == US
+        assert await node.who(node.pod, CLUSTER6) == KUBE_DNS
+
+
+@pytest.mark.parametrize("options", BOTH)
+async def test_who_does_not_beat_is_asked_no_more(node: Network, options: NodeOptions) -> None:
+    async with rules_of(replace(options, alive_s=1.0, beat_s=0.3)) as rules:
+        await beaten(rules)
+        assert await node.who(node.pod, CLUSTER4) == US
+        asked = 0
+        while await node.who(node.pod, CLUSTER4) == US:  # the kernel tells nobody when an element has run out
+            asked += 1
+            await asyncio.to_thread(node.run, "true")
+            assert asked < 1000
+        assert await node.who(node.pod, CLUSTER4) == KUBE_DNS
+
+
+@pytest.mark.parametrize("address", SERVICE)
+async def test_a_socket_is_not_pinned_to_us(node: Network, address: str) -> None:
+    """One that asks again from the same port, as glibc does, finds kube-dns, and us again."""
+    async with rules_of(OPTIONS) as rules:
+        await beaten(rules)
+        with node.client(node.pod, address) as client:
+            assert await client.ask() == US
+            await rules.disarm()
+            assert await client.ask() == KUBE_DNS
+            await beaten(rules)
+            assert await client.ask() == US
+
+
+async def test_an_answer_under_way_when_we_stop_pins_nobody(node: Network) -> None:
+    """Tracked, it would begin an entry whose reply is the client's next question, which then never saw kube-dns."""
+    async with rules_of(OPTIONS) as rules:
+        await beaten(rules)
+        with node.client(node.pod, CLUSTER4) as client:
+            answer = await node.late_answer(client.tell())
+            await rules.disarm()
+            answer()
+            assert await client.hear() == US
+            assert node.conntrack() == ""
+            assert await client.ask() == KUBE_DNS
+
+
+@pytest.mark.parametrize("options", BOTH)
+@pytest.mark.parametrize("address", SERVICE)
+async def test_connections_are_served_by_whoever_has_them(
+    node: Network, address: str, options: NodeOptions
+) -> None:
+    for space in (node.pod, node.node):
+        async with rules_of(options) as rules:
+            with node.client(space, address, TCP) as theirs, node.client(space, address, TCP) as ours:
+                assert await theirs.ask() == KUBE_DNS
+                await beaten(rules)
+                assert await theirs.ask() == KUBE_DNS, "a connection with kube-dns stays there"
+                assert await ours.ask() == US
+                assert await theirs.ask() == KUBE_DNS
+                await rules.disarm()
+                assert await ours.ask() == US, "a connection with us stays ours"
+                assert await node.who(space, address, TCP) == KUBE_DNS
+                assert await ours.ask() == US
+
+
+async def test_closed_connections_are_soon_forgotten(node: Network) -> None:
+    async with rules_of(OPTIONS) as rules:
+        await beaten(rules)
+        with node.client(node.pod, CLUSTER4, TCP) as client:
+            assert await client.ask() == US
+            known = node.run("nft", "list", "set", "inet", rules.name, "connections4")
+            assert re.search(r"\. 10\.96\.0\.10 expires (59|60)s", known)
+        while not re.search(r"expires [0-5]s", known):  # our FIN follows the client's, a moment later
+            known = await asyncio.to_thread(node.run, "nft", "list", "set", "inet", rules.name, "connections4")
+
+
+@pytest.mark.parametrize("options", BOTH)
+async def test_a_closed_port_of_ours_says_nothing(node: Network, options: NodeOptions) -> None:
+    """A glibc with one nameserver gives up at once when it is told; a lost packet it repeats."""
+    for address in (LOCAL4, LOCAL6):
+        with node.client(node.pod, address, port=5399) as client:
+            assert await client.ask() == "ConnectionRefusedError"
+    async with rules_of(options):
+        for address in (LOCAL4, LOCAL6):
+            with node.client(node.pod, address, port=5399) as client:
+                assert await client.ask(0.1) == ""
+
+
+async def test_health_is_asked_without_conntrack_too(node: Network) -> None:
+    node.serve(US, node.node, LOCAL4, port=8080)
+    async with rules_of(OPTIONS):
+        assert await node.who(node.node, LOCAL4, TCP, port=8080) == US
+        assert "dport=8080" not in node.run("conntrack", "-L")
+
+
+async def test_a_tracked_question_is_soon_forgotten(node: Network) -> None:
+    async with rules_of(TRACKED) as rules:
+        await beaten(rules)
+        for address in (CLUSTER4, CLUSTER6):
+            assert await node.who(node.pod, address) == US
+        left_s = [int(line.split()[2]) for line in node.conntrack().splitlines()]
+        assert len(left_s) == 2
+        assert max(left_s) <= 2
+
+
+@pytest.mark.parametrize("options", BOTH)
+async def test_our_own_question_reaches_us_before_anybody_elses(node: Network, options: NodeOptions) -> None:
+    async with rules_of(options):
+        for address in (CLUSTER4, CLUSTER6):
+            with marked(node, address) as client:
+                assert await client.ask() == US
+            assert await node.who(node.node, address) == KUBE_DNS
+
+
+def marked(node: Network, address: str) -> Client:
+    client = node.client(node.node, address)
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, SELF_QUESTION_MARK)
+    return client
+
+
+@pytest.mark.parametrize("command", [("flush", "ruleset"), ("delete", "table"), ("flush", "table")])
+async def test_nobody_else_can_take_the_table_away(node: Network, command: tuple[str, ...]) -> None:
+    async with rules_of(OPTIONS) as rules:
+        await beaten(rules)
+        if command == ("flush", "ruleset"):
+            node.run("nft", "flush", "ruleset")
+            assert rules.name in node.run("nft", "list", "tables")
+        else:
+            assert node.fails("nft", *command, "inet", rules.name)
+        assert await rules.check()
+        assert await node.who(node.pod, CLUSTER4) == US
+        await beaten(rules)
+
+
+async def test_two_generations_live_side_by_side(node: Network) -> None:
+    async with rules_of(OPTIONS) as old:
+        await beaten(old)
+        async with rules_of(OPTIONS) as new:
+            assert new.name != old.name
+            await beaten(new)
+            await old.close()
+            assert await node.who(node.pod, CLUSTER4) == US
+        assert await node.who(node.pod, CLUSTER4) == KUBE_DNS
+
+
+@pytest.mark.parametrize("interception", ["notrack", "tracked"])
+async def test_as_many_addresses_as_may_be(node: Network, interception: str) -> None:
+    many = tuple(str(ip_address(f"fd00:1111:2222:3333:4444:5555:6666:{number:x}")) for number in range(7000, 7016))
+    options = replace(OPTIONS if interception == "notrack" else TRACKED, local_ips=many)
+    async with rules_of(options) as rules:
+        await beaten(rules)
+        assert all(address in node.run("nft", "list", "set", "inet", rules.name, "alive6") for address in many)
