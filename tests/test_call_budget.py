@@ -69,12 +69,13 @@ async def calls_of(client: Udp, wire: bytes) -> Calls:
         pytest.param("compiled", set(), id="compiled lane"),
     ],
 )
-async def test_a_rendered_answer_costs_no_call_of_its_own(lane: str, calls_a_batch: set[str]) -> None:
+@pytest.mark.parametrize("text", ["cache 30", "cache 30\nloadbalance"], ids=["one order", "a ring"])
+async def test_a_rendered_answer_costs_no_call_of_its_own(lane: str, calls_a_batch: set[str], text: str) -> None:
     async with (
         scripted.running() as upstream,
-        node.serving(f"cache 30\nforward . {upstream.host}:{upstream.port}", lane=lane) as server,
+        node.serving(f"{text}\nforward . {upstream.host}:{upstream.port}", lane=lane) as server,
     ):
-        upstream.answer("web.example.", "A", "web.example. 300 IN A 192.0.2.7")
+        upstream.answer("web.example.", "A", *(f"web.example. 300 IN A 192.0.2.{number}" for number in range(4)))
         async with await Udp.open(server.host, server.port) as client:
             wire = query("web.example.", "A").to_wire()
             for _ in range(2):

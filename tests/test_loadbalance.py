@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import dns.flags
 import dns.message
+import dns.rdatatype
 import pytest
 
 from tests.support import node, scripted
@@ -35,7 +36,7 @@ async def serving(
 
 def order(answer: dns.message.Message) -> list[str]:
     """The addresses of an answer in its order."""
-    return [rdata.to_text() for rrset in answer.answer for rdata in rrset if rrset.rdtype == 1]
+    return [rdata.to_text() for rrset in answer.answer for rdata in rrset if rrset.rdtype == dns.rdatatype.A]
 
 
 def turned(addresses: list[str], by: int) -> list[str]:
@@ -135,17 +136,25 @@ async def test_which_records_a_truncated_answer_has_changes() -> None:
         assert len(shown) == 100
 
 
-async def test_an_alias_stays_in_front_and_each_ttl_with_its_record() -> None:
-    lines = (f"{NAME} 60 IN CNAME host.example.", *(f"host.example. {30 + n} IN A 192.0.2.{n}" for n in (1, 2, 3)))
-    async with serving("loadbalance\ncache 60", records=lines) as (_, server):
-        expected = sorted(lines)
-        for asked in range(7):
-            wire = query(NAME, "A").to_wire()
+ALIAS = (f"{NAME} 60 IN CNAME host.example.", *(f"host.example. {30 + n} IN A 192.0.2.{n}" for n in (1, 2, 3)))
+EXCHANGES = tuple(f"{NAME} {30 + n} IN MX {n} {'m' * n}.{NAME}" for n in (1, 2, 3))  # not of one length
+
+
+@pytest.mark.parametrize(("rdtype", "lines"), [("A", ALIAS), ("MX", EXCHANGES)], ids=["alias", "exchanges"])
+async def test_each_ttl_stays_with_its_record_and_an_alias_in_front(rdtype: str, lines: tuple[str, ...]) -> None:
+    async with serving() as (upstream, server):
+        upstream.on(NAME, rdtype, Reply(records=lines))
+        firsts = Counter[str]()
+        for asked in range(8):
+            wire = query(NAME, rdtype).to_wire()
             answer = dns.message.from_wire(await server.client.exchange(wire), one_rr_per_rrset=True)
-            assert answer.answer[0].rdtype == 5
-            aged = [rrset.to_text().split(" ") for rrset in answer.answer]
-            assert sorted(f"{a} {int(ttl) + asked} {' '.join(rest)}" for a, ttl, *rest in aged) == expected
+            fields = [rrset.to_text().split(" ", 2) for rrset in answer.answer]
+            assert sorted(f"{name} {int(ttl) + asked} {rest}" for name, ttl, rest in fields) == sorted(lines)
+            firsts[next(rest for _, _, rest in fields if not rest.startswith("IN CNAME"))] += 1
+            assert (answer.answer[0].rdtype == dns.rdatatype.CNAME) == (lines is ALIAS)
             server.clock.jump(1)
+        assert min(firsts.values()) >= 2
+        assert len(firsts) == 3
 
 
 async def test_keepttl_holds_in_each_order() -> None:
