@@ -12,7 +12,8 @@ class Lifeline:
 
     def __init__(self, ends: tuple[int, int] | None = None) -> None:
         """Take over what came with sockets, else make a new one."""
-        self.ends = ends or os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.ends = ends or os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.ends[0], False)
         self._closed = False
 
     def let_go(self) -> bool:

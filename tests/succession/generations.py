@@ -114,25 +114,28 @@ class Place:
         self._folder = folder
 
     def start(
-        self, *, text: str | None = None, before: str = "", flags: Sequence[str] = (), serves: bool = True
+        self, *, before: str = "", flags: Sequence[str] = (), serves: bool = True, directory: bool = True
     ) -> Generation:
-        """Start one. `before`: Python that runs first, in the same process; `serves`: wait until it does."""
+        """Start one.
+
+        before     Python that runs first, in the same process.
+        serves     Wait until it does.
+        directory  Give it the hand-over directory.
+        """
         number = len(self.started)
         status = loopback()
         page = (status, free_port(status))
         corefile = self._folder / f"Corefile{number}"
         corefile.write_text(
-            f".:{self.port} {{\n    bind {self.host}\n    prometheus {page[0]}:{page[1]}\n    {text or self.text}\n"
+            f".:{self.port} {{\n    bind {self.host}\n    prometheus {page[0]}:{page[1]}\n    {self.text}\n"
             f"    forward . {self.upstream.host}:{self.upstream.port} {{\n        prefer_udp\n    }}\n}}\n"
         )
         log = self._folder / f"log{number}"
+        handover = ["-handover-dir", str(self.directory)] if directory else []
         program = ["-c", before + RUN] if before else ["-m", "resolver"]
         with log.open("wb") as log_file:
             process = subprocess.Popen(
-                [
-                    *(sys.executable, *program, "-conf", str(corefile), "-handover-dir", str(self.directory)),
-                    *flags,
-                ],
+                [sys.executable, *program, "-conf", str(corefile), *handover, *flags],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,

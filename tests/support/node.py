@@ -66,10 +66,15 @@ def corefile(text: str, host: str, port: int) -> str:
 
 
 @asynccontextmanager
-async def serving(text: str, *, clock: JumpingClock | None = None, **process: object) -> AsyncIterator[Node]:
-    """Serve by this configuration until the block is left. `process`: fields of ProcessOptions."""
-    host = loopback()
-    port = free_port(host)
+async def serving(
+    text: str, *, clock: JumpingClock | None = None, at: tuple[str, int] | None = None, **process: object
+) -> AsyncIterator[Node]:
+    """Serve by this configuration until the block is left. `process`: fields of ProcessOptions.
+
+    at  Host and port, where another one serves already.
+    """
+    host, port = at or (loopback(), 0)
+    port = port or free_port(host)
     clock = clock or JumpingClock()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "Corefile"
