@@ -6,8 +6,10 @@ The node forwards and tracks connections; nothing in it has a way to a real netw
 address detection: two seconds in which they could not be used.
 """
 
+import json
+
 from tests.lab.addresses import NODE_4, NODE_6, NODE_FAR_4, OUTSIDE_4, OUTSIDE_6, pod_4, pod_6, replica_4, replica_6
-from tests.lab.spaces import Space
+from tests.lab.spaces import Space, wait_for
 
 BRIDGE, BRIDGE_MAC = "cbr0", "0a:58:0a:f4:00:01"
 
@@ -51,6 +53,13 @@ def attach_pod(node: Space, pod: Space, number: int) -> None:
         f"route add default via {NODE_4}",
         f"route add default via {NODE_6}",
     )
+    wait_for(f"{pod.what} is on the bridge", lambda: _forwards(node, f"veth{number}"))
+
+
+def _forwards(node: Space, device: str) -> bool:
+    """Whether the bridge passes on what comes here; until then a pod's first question for its gateway is lost."""
+    (link,) = json.loads(node.run("ip", "-json", "-details", "link", "show", device))
+    return bool(link["linkinfo"]["info_slave_data"]["state"] == "forwarding")
 
 
 def attach_replica(node: Space, replica: Space, number: int) -> None:
