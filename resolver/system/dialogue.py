@@ -25,6 +25,7 @@ class Dialogue:
         self.probe = probe
         self._part = b""
         self._problem = ""
+        self.hopeless = False  # it can do nothing at all, and will not answer probes
 
     @property
     def problem(self) -> str:
@@ -49,6 +50,8 @@ class Dialogue:
             return verdict
         # A prompt stands in front where nft was built with another line editor.
         _, error, text = line.partition("Error: ")
-        if not self._problem and (error or "not permitted" in line):
+        must_be_root = "not permitted (" in line  # and then it says so for every line, the probe's too
+        self.hopeless = self.hopeless or must_be_root
+        if not self._problem and (error or must_be_root):
             self._problem = text or line
         return None

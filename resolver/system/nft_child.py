@@ -145,6 +145,8 @@ class Child:
         for verdict in self._dialogue.feed(data):
             if self._waiting:
                 self._waiting.popleft()(verdict)
+        if self._dialogue.hopeless:
+            self.fail(self._last_words("can do nothing"))
 
     def _last_words(self, otherwise: str) -> CommandFailed:
         return commands.classify(self._program, 1, self._dialogue.problem or otherwise)

@@ -132,6 +132,8 @@ class Network:
     def kube_proxy(self, *, v4: str = CLUSTER4, v6: str = CLUSTER6, program: str = "tables") -> None:
         """Send the Service addresses to kube-dns, as kube-proxy does with iptables."""
         for family, address, target in (("ip", v4, KUBE4), ("ip6", v6, f"[{KUBE6}]")):
+            if not address:
+                continue
             rules = "".join(
                 f"-A KUBE-SERVICES -d {address} -p {protocol} --dport 53 -j DNAT --to-destination {target}:53\n"
                 for protocol in ("udp", "tcp")

@@ -40,6 +40,14 @@ def test_last_words_are_kept() -> None:
     dialogue = Dialogue("ours", PROBE)
     assert dialogue.feed(b"netlink: Error: cache initialization failed: Operation not permitted\n") == []
     assert dialogue.problem == "cache initialization failed: Operation not permitted"
+    assert not dialogue.hopeless
+
+
+def test_one_that_may_do_nothing_is_hopeless() -> None:
+    dialogue = Dialogue("ours", PROBE)
+    assert dialogue.feed(b"Operation not permitted (you must be root)\nnetlink: Error: cache") == []
+    assert dialogue.hopeless
+    assert dialogue.problem == "Operation not permitted (you must be root)"
 
 
 @given(st.lists(st.binary(max_size=50) | st.sampled_from([FOUND, REFUSED, GONE, b"\n"])))

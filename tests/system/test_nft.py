@@ -107,6 +107,21 @@ async def test_one_address_may_be_alive_without_the_others(node: Network) -> Non
         assert await node.who(node.pod, CLUSTER6) == KUBE_DNS
 
 
+async def test_a_beat_begins_the_time_anew(node: Network) -> None:
+    def left_s(name: str) -> float:
+        listed = node.run("nft", "list", "set", "inet", name, "alive6")
+        found = re.search(rf"{CLUSTER6} expires (\d+s)?(\d+ms)?", listed)
+        assert found, listed
+        return float((found[1] or "0s")[:-1]) + float((found[2] or "0ms")[:-2]) / 1000
+
+    async with rules_of(OPTIONS) as rules:
+        await beaten(rules)
+        while left_s(rules.name) > 2.5:
+            await asyncio.to_thread(node.run, "true")
+        await beaten(rules)
+        assert left_s(rules.name) > 2.5
+
+
 @pytest.mark.parametrize("options", BOTH)
 async def test_who_does_not_beat_is_asked_no_more(node: Network, options: NodeOptions) -> None:
     async with rules_of(replace(options, alive_s=1.0, beat_s=0.3)) as rules:
