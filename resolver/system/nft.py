@@ -61,9 +61,9 @@ class Rules:
         """
         await self.close()
         refused: CommandFailed | None = None
-        for owner, short in self._ways():
+        for way in self._ways():
             try:
-                await self._start(owner=owner, short=short)
+                await self._start(way)
             except CommandFailed as failure:
                 if failure.kind in {"missing", "permission", "timeout"}:
                     raise
@@ -120,22 +120,22 @@ class Rules:
         if child is not None:
             await child.close(notrack.remove(self.name), self.options.command_s)
 
-    def _ways(self) -> list[tuple[bool, bool]]:
-        """Return what to try, best first: (owner, short)."""
-        shorts = (True, False) if self.options.interception == "tracked" else (False,)
-        return [(owner, short) for owner in (True, False) for short in shorts]
+    def _ways(self) -> list[notrack.Way]:
+        """Return what to try, best first: what this kernel and this nft may know, with the owner last to go."""
+        niceties = ((True, True), (False, False))  # (short, sockets): each matters to one kind of interception
+        return [notrack.Way(owner, *nicety) for owner in (True, False) for nicety in niceties]
 
-    async def _start(self, *, owner: bool, short: bool) -> None:
+    async def _start(self, way: notrack.Way) -> None:
         self.name = f"{notrack.PREFIX}{os.getpid()}_{secrets.token_hex(3)}"
         dialogue = Dialogue(self.name, notrack.probe(self.name))
         child = await Child.start(self._program, dialogue, self._failed)
         try:
-            line = notrack.table(self.options, self.name, owner=owner, short=short)
+            line = notrack.table(self.options, self.name, way)
             await child.ask(line, self.options.start_s)
         except BaseException:  # cancellation too: no child stays without somebody who knows of it
             child.kill()
             raise
-        self._child, self.owned = child, owner
+        self._child, self.owned = child, way.owner
         self._beats_unanswered, self._refused = 0, None
 
     def _beaten(self, child: Child, verdict: Verdict | CommandFailed) -> None:

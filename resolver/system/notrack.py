@@ -6,6 +6,8 @@ What the table does, and why:
   The elements expire by themselves; a beat puts them in anew. `flush` and `add` in one line are one transaction: no
   packet ever finds the set empty (tried: 620,000 packets during 6,000 beats). To add an element that is there does
   not extend it.
+- They skip it only where a socket listens. When we are killed the kernel closes our sockets before it ends the
+  child that holds this table; what a pod asks meanwhile goes to kube-dns, and is not lost in between.
 - Answers from our addresses skip it always, not only while we are alive: an answer under way when the set runs
   empty would make a conntrack entry whose reply direction is the pod's next question, which then misses kube-dns.
 - Of TCP only the first packet of a connection asks `alive`. The rest asks `connections4`/`connections6`, where our
@@ -23,6 +25,7 @@ Each function returns one line; nft takes a line as one transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from resolver.system.options import SELF_QUESTION_MARK, NodeOptions
 
@@ -44,21 +47,30 @@ SHORT_S = 2
 _FAMILIES = (("4", "ip", "ipv4_addr"), ("6", "ip6", "ipv6_addr"))
 
 
-def table(options: NodeOptions, name: str, *, owner: bool, short: bool) -> str:
-    """Return the line that makes the table, with nobody in it.
+class Way(NamedTuple):
+    """What the table makes use of, where the kernel and nft know it.
 
-    owner  The kernel shall remove it when the socket that made it is closed (Linux 5.12, nft 1.0).
-    short  Questions shall have a short conntrack timeout of their own (`tracked` only).
+    owner    The kernel removes it when the socket that made it is closed (Linux 5.12, nft 1.0).
+    short    Questions have a short conntrack timeout of their own (`tracked` only).
+    sockets  Packets skip conntrack only where a socket listens (`notrack` only; Linux 4.18 with NFT_SOCKET).
     """
-    parts = [f"add table inet {name}" + (" { flags owner; }" if owner else "")]
+
+    owner: bool
+    short: bool
+    sockets: bool
+
+
+def table(options: NodeOptions, name: str, way: Way) -> str:
+    """Return the line that makes the table, with nobody in it."""
+    parts = [f"add table inet {name}" + (" { flags owner; }" if way.owner else "")]
     for number, _, kind in _FAMILIES:
         parts.append(
             f"add set inet {name} alive{number} {{ type {kind}; flags timeout; timeout {options.alive_s:g}s; }}"
         )
     if options.interception == "tracked":
-        chains = _tracked(options, name, short=short, parts=parts)
+        chains = _tracked(options, name, short=way.short, parts=parts)
     else:
-        chains = _untracked(options, name, parts=parts)
+        chains = _untracked(options, name, parts=parts, sockets=way.sockets)
     for chain, (hook, rules) in chains.items():
         parts.append(f"add chain inet {name} {chain} {{ {hook}; policy accept; }}")
         parts += (f"add rule inet {name} {chain} {rule}" for rule in rules)
@@ -123,7 +135,7 @@ def _ours(options: NodeOptions) -> list[tuple[str, str, str, Sequence[str]]]:
 Chains = dict[str, tuple[str, list[str]]]
 
 
-def _untracked(options: NodeOptions, name: str, *, parts: list[str]) -> Chains:
+def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bool) -> Chains:
     """Return the chains of `notrack`, and add the sets that they need to `parts`."""
     dns, health = options.dns_port, options.health_port
     incoming: list[str] = []
@@ -135,15 +147,15 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str]) -> Chains:
             f"timeout {options.connection_s}s; size {options.connections_max}; }}"
         )
         ours = f"{{ {', '.join(addresses)} }}"
-        to_us = [
-            f"{ip} daddr @alive{number} udp dport {dns} notrack",
-            f"{ip} daddr @alive{number} tcp dport {dns} tcp flags & (syn | ack) == syn notrack",
-            f"tcp dport {dns} {ip} saddr . tcp sport . {ip} daddr @{known} notrack",
-        ]
-        incoming += to_us
+        new = (f"udp dport {dns}", f"tcp dport {dns} tcp flags & (syn | ack) == syn")
+        alive, served = f"{ip} daddr @alive{number}", "socket transparent 0 " if sockets else ""
+        going_on = f"tcp dport {dns} {ip} saddr . tcp sport . {ip} daddr @{known} notrack"
+        incoming += [*(f"{alive} {each} {served}notrack" for each in new), going_on]
         peer = f"{ip} daddr . tcp dport . {ip} saddr"
         outgoing += [
-            *to_us,  # from the node itself and from pods with hostNetwork
+            # From the node itself and from pods with hostNetwork; the socket that is known here is the sender's.
+            *(f"{alive} {each} notrack" for each in new),
+            going_on,
             f"meta mark {SELF_QUESTION_MARK:#x} {ip} daddr {ours} udp dport {dns} notrack",
             f"{ip} saddr {ours} tcp sport {dns} update @{known} {{ {peer} }}",
             f"{ip} saddr {ours} tcp sport {dns} tcp flags & (fin | rst) != 0x0 "
