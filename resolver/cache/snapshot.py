@@ -1,4 +1,4 @@
-"""Caches as bytes and back: our own versioned format (decision 0004), for a file or the next generation.
+"""Caches as bytes and back: our own versioned format (decision 0005), for a file or the next generation.
 
     head                  magic, version, boot, wall clock, process clock, CRC-32
     BLOCK frames          one for each cache: whose it is (zones and addresses of its server block)

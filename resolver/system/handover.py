@@ -1,4 +1,4 @@
-"""What two generations of this process say to each other, so that an update loses no question (decision 0004).
+"""What two generations of this process say to each other, so that an update loses no question (decision 0005).
 
     new  GREETING  magic and version, as in every version to come
     old  GREETING

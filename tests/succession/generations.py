@@ -109,6 +109,7 @@ class Place:
         self.port = free_port(self.host)
         self.upstream = upstream
         self.text = text
+        self.bind = f"bind {self.host}"
         self.directory = folder / "handover"
         self.started: list[Generation] = []
         self._folder = folder
@@ -127,7 +128,7 @@ class Place:
         page = (status, free_port(status))
         corefile = self._folder / f"Corefile{number}"
         corefile.write_text(
-            f".:{self.port} {{\n    bind {self.host}\n    prometheus {page[0]}:{page[1]}\n    {self.text}\n"
+            f".:{self.port} {{\n    {self.bind}\n    prometheus {page[0]}:{page[1]}\n    {self.text}\n"
             f"    forward . {self.upstream.host}:{self.upstream.port} {{\n        prefer_udp\n    }}\n}}\n"
         )
         log = self._folder / f"log{number}"

@@ -1,4 +1,4 @@
-"""Nothing of a hand-over or a snapshot holds the loop: each turn's work is counted, as tests/test_loop_turns.py does."""
+"""Nothing of a hand-over or a snapshot holds the loop: work is counted as in tests/test_loop_turns.py."""
 
 import asyncio
 import tempfile

@@ -301,6 +301,40 @@ def test_places_that_come_and_go(place: Place) -> None:
     assert not third.sockets_bound_to(other)
 
 
+@pytest.mark.parametrize("lane", ["compiled", "python"])
+def test_a_wildcard_address_answers_from_where_it_was_asked(place: Place, lane: str) -> None:
+    """The options of inherited sockets are right: connected clients take no answer from another address."""
+    place.bind = ""
+    old = place.start(flags=("-lane", lane))
+    place.host = "127.3.2.1"
+    warm(place)
+    load, stream = Load(address(place), KNOWN, PER_S), TcpLoad(address(place), KNOWN, 100)
+    with asking(load, stream):
+        new = place.start(flags=("-lane", lane))
+        old.said("a successor serves")
+        assert old.stop() == 0
+        wait(0.3)
+    assert not load.tally.troubles, place.outputs()
+    assert not stream.tally.troubles
+    assert new.page().value("resolver_inherited_sockets") == 4
+    assert new.page().value("resolver_lane_listeners", lane=lane) == 2
+
+
+def test_both_are_healthy_while_they_share_sockets(place: Place) -> None:
+    """Each asks itself every second, and the other one is faster: what it reads is not lost."""
+    old = place.start()
+    new = place.start()
+    old.said("a successor serves")
+    wait(3.5)
+    for each in (old, new):
+        assert each.page().value("coredns_health_request_failures_total") == 0
+        assert "did not answer our own question" not in each.output()
+    used_s = [each.page().value("process_cpu_seconds_total") for each in (old, new)]
+    wait(1.0)
+    more_s = [each.page().value("process_cpu_seconds_total") for each in (old, new)]
+    assert all(more - used < 0.3 for used, more in zip(used_s, more_s, strict=True))
+
+
 def test_nothing_leaks_into_children_and_nothing_is_left(place: Place) -> None:
     old = place.start()
     before = len(old.descriptors())
