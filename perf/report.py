@@ -81,20 +81,21 @@ def draw(workload: Workload, block: Block) -> str:
     metric = workload.metrics[0]
     cases, servers = block.cases(), block.servers()
     found = {
-        (case, server): row.median(metric)
+        (case, server): row.values.get(metric)
         for case in cases
         for server in servers
         if (row := block.find(case, server)) is not None
     }
-    numbers = {key: value for key, value in found.items() if value is not None}
+    numbers = {key: svg.Measured.of(rounds) for key, rounds in found.items() if rounds}
     if not numbers:
         return ""
     meant = METRICS[metric]
     if workload.picture == "lines":
         series = {s: {c: numbers[c, s] for c in cases if (c, s) in numbers} for s in servers}
-        return svg.lines(workload.title, meant.heading, {s: p for s, p in series.items() if p}, meant.form)
+        drawn = {s: p for s, p in series.items() if p}
+        return svg.lines(workload.title, meant.heading, drawn, meant.form, less_is_better=meant.less_is_better)
     groups = {c: {s: numbers[c, s] for s in servers if (c, s) in numbers} for c in cases}
-    return svg.bars(workload.title, meant.heading, groups, meant.form)
+    return svg.bars(workload.title, meant.heading, groups, meant.form, less_is_better=meant.less_is_better)
 
 
 def machine(results: Results) -> str:

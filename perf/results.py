@@ -35,7 +35,7 @@ METRICS = {
     "hit_percent": Metric("hits %", ".1f", less_is_better=False),
     "asked_percent": Metric("asked upstream %", ".1f"),
     "rss_mib": Metric("RSS MiB", ",.1f"),
-    "start_ms": Metric("start ms", ",.0f"),
+    "start_ms": Metric("ms", ",.0f"),
     "cpu_percent": Metric("CPU %", ".2f"),
 }
 
