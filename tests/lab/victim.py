@@ -7,13 +7,15 @@ It is `resolver FLAG...`, with so much memory besides that is really in use, and
   it and says to it is counted from 1;
 - SIGUSR2 reads address 0: a real memory fault, in the middle of whatever the loop does;
 - SIGWINCH never returns: the loop is stuck, and no other signal handler of Python's runs any more;
-- SIGTTIN takes memory until the kernel ends it.
+- SIGTTIN takes memory until the kernel ends it, in a thread that leaves the loop alone until then.
 """
 
 import ctypes
+import mmap
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -31,9 +33,12 @@ def stick(_signal: int, _frame: FrameType | None) -> None:
 
 
 def swell(_signal: int, _frame: FrameType | None) -> None:
-    kept = []
-    while True:
-        kept.append(b"\1" * (1 << 20))
+    def fill() -> None:
+        kept = mmap.mmap(-1, 1 << 30)
+        # A foreign function runs without the interpreter's lock.
+        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(kept)), 1, len(kept))
+
+    threading.Thread(target=fill, daemon=True).start()
 
 
 def die_at(step: int) -> None:
