@@ -76,17 +76,17 @@ class Network:
             # A link-local address that is still being tried asks for no neighbour: first packets would be lost.
             self._sysctl(name, "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
         self._sysctl(self.node, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-        self._batch(self.node, ["link set lo up"])
+        self.configure(self.node, ["link set lo up"])
         self._join("to-pod", self.pod, (GATEWAY4, GATEWAY6), (POD4, POD6))
         self._join("to-kube", self.kube, ("10.244.1.1", "fd00:245::1"), (KUBE4, KUBE6))
 
     def _join(self, device: str, space: str, node: tuple[str, str], peer: tuple[str, str]) -> None:
-        self._batch(self.node, [
+        self.configure(self.node, [
             f"link add {device} type veth peer name eth0 netns {space}",
             f"addr add {node[0]}/24 dev {device}", f"addr add {node[1]}/64 dev {device} nodad",
             f"link set {device} up",
         ])  # fmt: skip
-        self._batch(space, [
+        self.configure(space, [
             f"addr add {peer[0]}/24 dev eth0", f"addr add {peer[1]}/64 dev eth0 nodad",
             "link set eth0 up", "link set lo up",
             f"route add default via {node[0]}", f"route add default via {node[1]}",
@@ -97,7 +97,8 @@ class Network:
         subprocess.run([_IP, "netns", "exec", name, "sysctl", "-q", "-w", *words], check=True)
 
     @staticmethod
-    def _batch(name: str, lines: list[str]) -> None:
+    def configure(name: str, lines: list[str]) -> None:
+        """Run lines of `ip` in one of the namespaces."""
         subprocess.run([_IP, "-n", name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
 
     def _wrap(self) -> None:
@@ -229,15 +230,19 @@ class Client:
             self._connected = True
         await loop.sock_sendall(self.socket, b"who")
 
-    async def hear(self) -> str:
-        return (await asyncio.get_running_loop().sock_recv(self.socket, 100)).decode()
+    async def hear(self, timeout_s: float = 0.5) -> str:
+        """Return who answered; "" when nobody did in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                return (await asyncio.get_running_loop().sock_recv(self.socket, 100)).decode()
+        return ""
 
     async def ask(self, timeout_s: float = 0.5) -> str:
         """Return who answered; "" when nobody did in time, or the error's name."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self.tell()
-                return await self.hear()
+            return await self.hear(timeout_s)
         except TimeoutError:
             return ""
         except OSError as error:
