@@ -87,6 +87,7 @@ class Discovery:
         self._remembered = remembered
         self._known = {target: remembered.get(target, []) for target in targets}
         self._last: list[Address] | None = None
+        self._refused: set[Address] = set()  # ours, and said so
         self._tasks: list[asyncio.Task[None]] = []
         for target in self._targets:
             if target.kind == "address":
@@ -121,8 +122,11 @@ class Discovery:
         for target in self._targets:
             for address in self._known[target]:
                 if self._is_own(address.host, address.port):
-                    if self._last is None or address not in self._last:
-                        logs.error(
+                    if address not in self._refused:
+                        self._refused.add(address)
+                        # A sidecar's resolv.conf names the sidecar, and others after it: that is as it should be.
+                        say = logs.info if target.kind == "file" and len(self._known[target]) > 1 else logs.error
+                        say(
                             f"upstream {address.host}:{address.port} (from {target.text}) is an address that we "
                             "listen on; it is left out",
                             plugin="forward",
