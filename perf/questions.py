@@ -16,7 +16,7 @@ NOERROR, NXDOMAIN = 0, 3
 ADDRESS = "192.0.2.1"  # of every name in the zones below
 ADDRESS6 = "2001:db8::1"
 NEEDLES = {"A": b"\x00\x04\xc0\x00\x02\x01", "AAAA": b"\x00\x10\x20\x01\x0d\xb8" + bytes(11) + b"\x01"}
-EDNS = b"\x00" + struct.pack("!HHIH", 41, 4096, 0, 0)  # the OPT of dnsperf: what fills the caches is then asked again
+EDNS = b"\x00" + struct.pack("!HHIH", 41, 4096, 0, 0)  # dnsperf's OPT: what fills the caches is asked again
 SHORT_S = 30
 
 PERF_ZONE = f"""\

@@ -68,9 +68,9 @@ def test_flags_alone_serve(daemon: Daemon, tmp_path: Path) -> None:
 
 def test_warnings_of_the_flags_come_before_those_of_the_files(daemon: Daemon, tmp_path: Path) -> None:
     path = corefile(tmp_path, ". {\n    bind 127.0.0.1\n    log a{$RESOLVER_TEST_NOT_SET}\n}\n")
-    assert cli.main(["-conf", path, "-localip", "169.254.20.10"]) == 0
+    assert cli.main(["-conf", path, "-corefile", "/etc/Corefile"]) == 0
     first, second = daemon.served[0].warnings
-    assert first.startswith("node set-up is not part of this release")
+    assert first.startswith("-corefile /etc/Corefile is ignored")
     assert second.startswith(f"{path}:3: environment variable")
 
 
