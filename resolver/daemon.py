@@ -73,7 +73,7 @@ class Daemon:
         self.timers = Timers(loop, now)
         self.series = SeriesTable()
         self.kept = Kept(self.timers, Ledger(settings.process.cache_memory_bytes), self.series, self.registry)
-        self.readiness = Readiness()
+        self.readiness = Readiness(starting=True)
         process = settings.process
         # On a node, where `-localip` is given, two generations of this process overlap.
         shared = bool(process.local_ips or process.handover_dir)
@@ -288,13 +288,17 @@ class Daemon:
         self._begin_when_ready()
 
     def _begin_when_ready(self) -> None:
-        if self._started and not self._begun and not self.readiness.reasons:
+        if self._started and not self._begun and not self.readiness.waits_for:
             self._begun = True
             self._hold(self._begin(), "what begins once we are ready")
 
     async def _begin(self) -> None:
-        await self.node.intercept()
-        await self.succession.announce()
+        try:
+            await self.node.intercept()
+            await self.succession.announce()
+        finally:
+            # Not before: who rolls an update ends the process before us as soon as we are ready.
+            self.readiness.started()
 
     def _succession_changed(self) -> None:
         if self.succession.successor_serves:

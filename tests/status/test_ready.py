@@ -28,6 +28,17 @@ def test_a_part_that_fails_later(monitor: Monitor, reasons: tuple[str, ...]) -> 
     assert readiness.reasons == reasons
 
 
+def test_who_starts_is_not_ready_before_it_has_started() -> None:
+    readiness = Readiness(starting=True)
+    assert readiness.reasons == ("Starting",)
+    readiness.expect(["forward"])
+    assert readiness.reasons == readiness.waits_for == ("forward",)
+    readiness.set("forward", True)
+    assert (readiness.reasons, readiness.waits_for) == (("Starting",), ())
+    readiness.started()
+    assert readiness.reasons == ()
+
+
 def test_the_end_is_for_good() -> None:
     readiness = Readiness()
     readiness.expect(["forward"])
