@@ -56,17 +56,21 @@ class Timers:
     """All that this process waits for, by the clock that it was given.
 
     wakes_s  When the next tick is due; never, while nothing waits.
+    on_tick  Called at the end of each tick with the seconds, by the real clock, since it was due: how late the loop
+             was for it, and what was done in it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, now: Now) -> None:
         self.now = now
         self.wakes_s = _NEVER_S
+        self.on_tick: Callable[[float], None] | None = None
         self._loop = loop
         # A clock of a test may jump at any moment, so it is looked at on every tick.
         self._jumps = now is not time.monotonic
         self._queues: dict[float, deque[tuple[float, Expiring]]] = {}
         self._lent: set[float] = set()
         self._ticking: asyncio.TimerHandle | None = None
+        self._tick_due_s = 0.0
 
     def queue(self, delay_s: float) -> deque[tuple[float, Expiring]]:
         """Return the queue of all that waits for `delay_s`, as (when due, item), soonest first.
@@ -95,6 +99,7 @@ class Timers:
             self._ticking.cancel()
         self.wakes_s = due_s
         wait_s = TICK_S if self._jumps else max(TICK_S, due_s - self.now())
+        self._tick_due_s = time.monotonic() + wait_s
         self._ticking = self._loop.call_later(wait_s, self._tick)
 
     def call_after(self, delay_s: float, callback: Callable[[], None]) -> _Call:
@@ -103,19 +108,34 @@ class Timers:
         self.add(delay_s, call, self.now())
         return call
 
+    def call_on_beat(self, period_s: float, callback: Callable[[], None]) -> _Call:
+        """Call `callback` at a multiple of `period_s` on this clock, half a period to one and a half from now.
+
+        For what is done again and again: all that has this period, or a multiple of it, is done in one wake-up. An
+        idle process pays for waking up, with cold caches, more than for what it does then.
+        """
+        call = _Call(callback)
+        # Not `add`: these are due in order as well, but not after one delay. No delay is negative.
+        queue = self._queues.setdefault(-period_s, deque())
+        due_s = round(self.now() / period_s + 1) * period_s
+        queue.append((due_s, call))
+        if due_s < self.wakes_s:
+            self.arm(due_s)
+        return call
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call `callback` in the next loop turn."""
         self._loop.call_soon(callback)
 
-    async def sleep(self, delay_s: float) -> None:
-        """Return after `delay_s` of this clock."""
+    async def sleep(self, delay_s: float, *, on_beat: bool = False) -> None:
+        """Return after `delay_s` of this clock, or when `call_on_beat` would call."""
         woken: asyncio.Future[None] = self._loop.create_future()
 
         def wake() -> None:
             if not woken.done():
                 woken.set_result(None)
 
-        call = self.call_after(delay_s, wake)
+        call = (self.call_on_beat if on_beat else self.call_after)(delay_s, wake)
         try:
             await woken
         finally:
@@ -132,6 +152,7 @@ class Timers:
 
     def _tick(self) -> None:
         self._ticking = None
+        due_s = self._tick_due_s
         now_s = self.now()
         # While this runs nobody needs to arm: the end does, for whatever is first then.
         self.wakes_s = -_NEVER_S
@@ -146,6 +167,8 @@ class Timers:
             if len(self._queues) > QUEUES_MAX:
                 kept = {delay_s: queue for delay_s, queue in self._queues.items() if queue or delay_s in self._lent}
                 self._queues = kept
+            if self.on_tick is not None:
+                self.on_tick(time.monotonic() - due_s)
             self.wakes_s = _NEVER_S
             first_s = min((queue[0][0] for queue in self._queues.values() if queue), default=_NEVER_S)
             if first_s < _NEVER_S:

@@ -105,7 +105,7 @@ class Daemon:
         self._parts: Parts | None = None
         self._replaced: set[Parts] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._turns = LoopTurns(loop, self.registry.process)
+        self._turns = LoopTurns(self.timers, self.registry.process)
         self._lame_duck: asyncio.Future[None] | None = None
         self._reloading = asyncio.Lock()
         self._started = self._begun = False
@@ -327,9 +327,9 @@ class Daemon:
         def again() -> None:
             action(self.timers.now())
             if not self.stopped.is_set():
-                self.timers.call_after(period_s, again)
+                self.timers.call_on_beat(period_s, again)
 
-        self.timers.call_after(period_s, again)
+        self.timers.call_on_beat(period_s, again)
 
     def _sweep(self, now_s: float) -> None:
         self.listeners.sweep(now_s)

@@ -197,6 +197,57 @@ def test_from_within_one_more_can_be_asked_for() -> None:
     assert bench.jump(10) == [113.0]  # a jump is no reason to catch up
 
 
+@given(
+    starts_s=st.lists(st.floats(0, 1e6), min_size=2, max_size=5),
+    periods_s=st.lists(st.sampled_from([0.5, 1.0, 5.0]), min_size=1, max_size=3),
+)
+def test_beats_of_one_period_come_together_whenever_they_began(
+    starts_s: list[float], periods_s: list[float]
+) -> None:
+    bench = Bench()
+    due: dict[float, set[float]] = {}
+    for start_s in sorted(starts_s):
+        bench.clock.now_s = start_s
+        for period_s in periods_s:
+            bench.timers.call_on_beat(period_s, lambda: None)
+            (due_s, _) = bench.timers._queues[-period_s][-1]
+            assert due_s % period_s == 0
+            assert period_s / 2 <= due_s - start_s <= period_s * 1.5
+            due.setdefault(period_s, set()).add(due_s)
+    for period_s, found_s in due.items():
+        assert [due_s for due_s, _ in bench.timers._queues[-period_s]] == sorted(
+            due_s for due_s, _ in bench.timers._queues[-period_s]
+        )
+        assert len(found_s) <= len(starts_s)
+
+
+def test_two_that_beat_share_each_wake_up_and_do_not_drift() -> None:
+    bench = Bench()
+    bench.timers._jumps = False  # a clock that goes on by itself needs no look in between
+    told: list[tuple[str, float]] = []
+
+    def beating(name: str, period_s: float) -> None:
+        def again() -> None:
+            told.append((name, bench.clock.now_s))
+            bench.timers.call_on_beat(period_s, again)
+
+        bench.timers.call_on_beat(period_s, again)
+
+    bench.clock.now_s = 100.3
+    beating("half", 0.5)
+    bench.clock.now_s = 100.4
+    beating("one", 1.0)
+    ticks = 0
+    while bench.clock.now_s < 110:
+        bench.clock.now_s += bench.loop.handles[-1].delay_s + 0.003  # as late as loops are
+        bench.loop.tick()
+        ticks += 1
+    assert ticks == 19  # 101, 101.5 ... 110
+    # The first was asked for while the clock stood: from then on each comes with the other.
+    ones_s = [now_s for name, now_s in told if name == "one"][1:]
+    assert ones_s == pytest.approx([102.003 + n for n in range(9)], abs=0.001)
+
+
 def test_after_close_nothing_is_told() -> None:
     bench = Bench()
     bench.after(1, "a")

@@ -214,7 +214,7 @@ class Prober:
     async def _run(self) -> None:
         while True:
             self._ask()
-            await self._timers.sleep(EVERY_S)
+            await self._timers.sleep(EVERY_S, on_beat=True)
             for waiting in list(self._rounds.values()):
                 self._ended(waiting, False)
 

@@ -5,61 +5,80 @@ import time
 
 import pytest
 
+from resolver.clock import Timers
 from resolver.metrics import ProcessCounters
-from resolver.status.turns import EVERY_S, LoopTurns
+from resolver.status.turns import LoopTurns
+from tests.support.jumping import JumpingClock
 
 
-class Clock:
-    """Says these readings, the last one for ever; `read_all` is set once it has come to that one."""
+class Ticks(Timers):
+    """Timers that tick when a test says so, as late as it says."""
 
-    def __init__(self, *readings_s: float) -> None:
-        self._readings_s = list(readings_s)
-        self.read_all = asyncio.Event()
+    def __init__(self) -> None:
+        super().__init__(asyncio.new_event_loop(), time.monotonic)
+        self._loop.close()
 
-    def __call__(self) -> float:
-        if len(self._readings_s) > 1:
-            return self._readings_s.pop(0)
-        self.read_all.set()
-        return self._readings_s[0]
+    def tick(self, late_s: float) -> None:
+        assert self.on_tick is not None
+        self.on_tick(late_s)
 
 
-#        readings (at start; then at each look, and after it), longest, stalls
+#        how late each tick was, longest, stalls
 LATENESS = [
-    pytest.param((5.0, 5.0 + EVERY_S, 6.0), 0.0, 0, id="in time"),
-    pytest.param((5.0, 5.0 + EVERY_S - 0.001, 6.0), 0.0, 0, id="early by a tick of uvloop"),
-    pytest.param((5.0, 5.0 + EVERY_S + 0.05, 6.0), 0.05, 0, id="late, and nobody noticed"),
-    pytest.param((5.0, 5.0 + EVERY_S + 0.25, 6.0), 0.25, 1, id="late"),
-    pytest.param((5.0, 5.3 + EVERY_S, 6.0, 6.2 + EVERY_S, 7.0), 0.3, 2, id="the longest counts"),
+    pytest.param((0.0,), 0.0, 0, id="in time"),
+    pytest.param((-0.001,), 0.0, 0, id="early by a tick of uvloop"),
+    pytest.param((0.05,), 0.05, 0, id="late, and nobody noticed"),
+    pytest.param((0.0, 0.25, 0.0), 0.25, 1, id="late"),
+    pytest.param((0.3, 0.2), 0.3, 2, id="the longest counts"),
 ]
 
 
-@pytest.mark.parametrize(("readings_s", "longest_s", "stalls"), LATENESS)
-async def test_lateness(readings_s: tuple[float, ...], longest_s: float, stalls: int) -> None:
-    counters = ProcessCounters()
-    clock = Clock(*readings_s)
-    turns = LoopTurns(asyncio.get_running_loop(), counters, clock)
-    turns.start()
-    await clock.read_all.wait()
-    turns.close()
-    assert counters.loop_longest_turn_s == pytest.approx(longest_s)
+@pytest.mark.parametrize(("late_s", "longest_s", "stalls"), LATENESS)
+def test_lateness(late_s: tuple[float, ...], longest_s: float, stalls: int) -> None:
+    ticks, counters = Ticks(), ProcessCounters()
+    LoopTurns(ticks, counters).start()
+    for late in late_s:
+        ticks.tick(late)
+    assert counters.loop_longest_turn_s == longest_s
     assert counters.loop_stalls == stalls
 
 
-async def test_a_turn_that_really_is_long() -> None:
+def spin(seconds: float) -> None:
+    """Hold the loop."""
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        pass
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in a tick", "outside"])
+async def test_a_turn_that_really_is_long(inside: bool) -> None:
     """Only what must hold on a busy machine: not less than it was."""
     counters = ProcessCounters()
-    looked = asyncio.Event()
-
-    def now() -> float:
-        looked.set()
-        return time.monotonic()
-
-    turns = LoopTurns(asyncio.get_running_loop(), counters, now)
+    timers = Timers(asyncio.get_running_loop(), JumpingClock() if inside else time.monotonic)
+    turns = LoopTurns(timers, counters)
     turns.start()
-    until_s = time.monotonic() + EVERY_S + 0.05
-    while time.monotonic() < until_s:
-        pass  # a turn of 150 ms
-    looked.clear()
-    await looked.wait()
+    ticked = asyncio.Event()
+    if inside:
+        timers.call_after(0.0, lambda: spin(0.15))
+    timers.call_after(0.0, ticked.set)
+    if not inside:
+        spin(0.15)
+    await ticked.wait()
+    await asyncio.sleep(0)
     turns.close()
-    assert counters.loop_longest_turn_s >= 0.049
+    assert counters.loop_longest_turn_s >= 0.13
+    assert counters.loop_stalls == 1
+    timers.close()
+
+
+async def test_after_close_nothing_is_counted() -> None:
+    counters = ProcessCounters()
+    timers = Timers(asyncio.get_running_loop(), time.monotonic)
+    turns = LoopTurns(timers, counters)
+    turns.start()
+    turns.close()
+    ticked = asyncio.Event()
+    timers.call_after(0.0, ticked.set)
+    spin(0.15)
+    await ticked.wait()
+    assert counters.loop_stalls == 0
