@@ -3,17 +3,19 @@
 What callers may rely on:
 
 - Nothing here blocks the loop: threads of its pool start the program and wait for its end, the pipes do not block.
-- Nobody but this process holds the writing end of the child's standard input, so it ends when we do.
+- Nobody but this process holds the writing end of the child's standard input, so it ends when we do. Where there is
+  `setpriv`, it ends sooner: with the thread that started it.
 - `failed` is called at most once, when the child is already being killed.
 """
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from resolver.errors import CommandFailed
 from resolver.system import commands
@@ -25,6 +27,9 @@ _READ_BYTES = 64 * 1024
 _REAP_S = 1.0  # a process that was killed ends when the kernel gets to it
 _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Not for the child: whoever ends a whole control group at once must not end it before we have said goodbye."""
+
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Of util-linux."""
 
 Judged = Callable[[Verdict | CommandFailed], None]
 
@@ -64,7 +69,7 @@ class Child:
         try:
             process = await asyncio.shield(started)
         except asyncio.CancelledError:
-            started.add_done_callback(lambda done: _unwanted(loop, done))
+            started.add_done_callback(_unwanted)
             raise
         return cls(process, program, dialogue, failed)
 
@@ -121,16 +126,23 @@ class Child:
         if not self._ended:
             self._process.kill()
             self._detach(reason)
-            self._loop.run_in_executor(None, _reap, self._process, _REAP_S)
+            _reap_aside(self._process)
 
     async def close(self, last: str, timeout_s: float) -> None:
-        """Say `last`, close its standard input, and wait until the process has ended."""
-        if self._ended:
-            return
-        with suppress(OSError):
-            os.write(self._stdin.fileno(), f"{last}\n".encode())
-        self._detach(None)
-        await asyncio.shield(self._loop.run_in_executor(None, _reap, self._process, timeout_s))
+        """Say `last`, wait until it is done, close the pipes, and wait until the process has ended."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self.say(last, lambda _: None if done.done() else done.set_result(None))
+        try:
+            # Before that the pipes stay: what nft still says to a closed one would end it too early.
+            async with asyncio.timeout(timeout_s):
+                await done
+        except TimeoutError:
+            self._process.kill()
+        finally:
+            if not self._ended:
+                self._detach(None)
+            ended = self._loop.run_in_executor(None, _reap, self._process, _REAP_S)
+        await asyncio.shield(ended)
 
     def _readable(self) -> None:
         try:
@@ -161,13 +173,26 @@ class Child:
             self._waiting.popleft()(reason or CommandFailed(self._program, "failed", "was ended"))
 
 
+def _command(program: str, path: str) -> list[str]:
+    """Return the program as it is started: to be killed with the thread that starts it, where `setpriv` is there.
+
+    Our death closes the child's standard input, but only after the kernel has freed our memory. A thread of ours is
+    gone before that (measured with 75 MiB: the child ends after 4 ms instead of 18, median). Threads of the loop's
+    pool live as long as the loop.
+    """
+    words = [program, "-i"]
+    if shutil.which(program, path=path) and shutil.which(_WITH_US[0], path=path):
+        return [*_WITH_US, *words]
+    return words
+
+
 def _popen(program: str) -> "subprocess.Popen[bytes]":
     """In a thread: start the child, its pipes not blocking for us."""
     # A new process has the signal mask of the thread that starts it, and keeps it: no code runs in between.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
     try:
         process = subprocess.Popen(
-            [program, "-i"],
+            _command(program, commands.environment()["PATH"]),
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -195,7 +220,12 @@ def _reap(process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
         process.wait()
 
 
-def _unwanted(loop: asyncio.AbstractEventLoop, started: "asyncio.Future[subprocess.Popen[bytes]]") -> None:
+def _reap_aside(process: "subprocess.Popen[bytes]") -> None:
+    """Reap in a thread of its own: the loop's pool may be at its end, and nobody waits for this."""
+    threading.Thread(target=_reap, args=(process, _REAP_S), daemon=True).start()
+
+
+def _unwanted(started: "asyncio.Future[subprocess.Popen[bytes]]") -> None:
     """The child came after its caller was cancelled."""
     if started.cancelled() or started.exception() is not None:
         return
@@ -204,4 +234,4 @@ def _unwanted(loop: asyncio.AbstractEventLoop, started: "asyncio.Future[subproce
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
-    loop.run_in_executor(None, _reap, process, _REAP_S)
+    _reap_aside(process)
