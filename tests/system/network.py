@@ -101,8 +101,14 @@ class Network:
         """Run lines of `ip` in one of the namespaces."""
         subprocess.run([_IP, "-n", name, "-batch", "-"], input="\n".join(lines), text=True, check=True)
 
+    def clean(self) -> None:
+        """Undo what a test did but for addresses, devices and servers."""
+        self.run("nft", "flush", "ruleset")
+        self.run("conntrack", "-F")
+        self._wrap()
+
     def _wrap(self) -> None:
-        self.programs.mkdir()
+        self.programs.mkdir(exist_ok=True)
         for program in PROGRAMS:
             path = shutil.which(program, path=_PATH)
             assert path, f"{program} is not installed"
@@ -300,8 +306,13 @@ class Servers:
             server.close()
 
 
+def first_in_path(made: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the code under test find the programs of this network."""
+    monkeypatch.setenv("PATH", f"{made.programs}:{os.environ['PATH']}")
+
+
 def network(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    """The body of the fixture: a network whose programs come first in PATH."""
+    """The body of a fixture: a network for one test."""
     with Network(directory) as made:
-        monkeypatch.setenv("PATH", f"{made.programs}:{os.environ['PATH']}")
+        first_in_path(made, monkeypatch)
         yield made

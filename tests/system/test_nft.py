@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 
@@ -25,27 +24,36 @@ from tests.system.network import (
     US,
     Client,
     Network,
+    first_in_path,
     needs_root,
-    network,
 )
 
 pytestmark = needs_root
 
 UDP, TCP = socket.SOCK_DGRAM, socket.SOCK_STREAM
 OURS = (LOCAL4, CLUSTER4, LOCAL6, CLUSTER6)
+DESERTED = ("10.96.0.20", "fd00:96::20")  # where nobody of ours listens
 OPTIONS = NodeOptions(local_ips=OURS)
 TRACKED = NodeOptions(OURS, interception="tracked")
 BOTH = [pytest.param(OPTIONS, id="notrack"), pytest.param(TRACKED, id="tracked")]
 SERVICE = [pytest.param(CLUSTER4, id="IPv4"), pytest.param(CLUSTER6, id="IPv6")]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with Network(tmp_path_factory.mktemp("network")) as network:
+        network.add_addresses(*OURS, *DESERTED)
+        network.serve_us(*OURS)
+        network.serve(US, network.node, LOCAL4, port=8080)
+        yield network
+
+
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    for made in network(tmp_path, monkeypatch):
-        made.add_addresses(*OURS)
-        made.kube_proxy()
-        made.serve_us(*OURS)
-        yield made
+def node(made: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
+    made.clean()
+    made.kube_proxy()
+    first_in_path(made, monkeypatch)
+    return made
 
 
 @asynccontextmanager
@@ -203,8 +211,16 @@ async def test_a_closed_port_of_ours_says_nothing(node: Network, options: NodeOp
                 assert await client.ask(0.1) == ""
 
 
+async def test_where_nobody_listens_kube_dns_is_asked(node: Network) -> None:
+    """Sockets are closed before the table is gone: what is asked in between must not be lost."""
+    node.kube_proxy(v4=DESERTED[0], v6=DESERTED[1])
+    async with rules_of(NodeOptions(DESERTED)) as rules:
+        await beaten(rules)
+        for address in DESERTED:
+            assert {await node.who(node.pod, address, kind) for kind in (UDP, TCP)} == {KUBE_DNS}
+
+
 async def test_health_is_asked_without_conntrack_too(node: Network) -> None:
-    node.serve(US, node.node, LOCAL4, port=8080)
     async with rules_of(OPTIONS):
         assert await node.who(node.node, LOCAL4, TCP, port=8080) == US
         assert "dport=8080" not in node.run("conntrack", "-L")

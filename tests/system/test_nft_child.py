@@ -17,7 +17,7 @@ from resolver.errors import CommandFailed
 from resolver.system import commands
 from resolver.system.nft import BEATS_UNANSWERED_MAX, Rules
 from resolver.system.options import NodeOptions
-from tests.system.network import CLUSTER4, KUBE_DNS, US, Network, needs_root, network
+from tests.system.network import CLUSTER4, KUBE_DNS, US, Network, first_in_path, needs_root
 
 pytestmark = needs_root
 
@@ -27,13 +27,20 @@ OPTIONS = NodeOptions(OURS)
 PREFIX = "node_resolver"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with Network(tmp_path_factory.mktemp("network")) as network:
+        network.add_addresses(*OURS)
+        network.serve_us(*OURS)
+        yield network
+
+
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    for made in network(tmp_path, monkeypatch):
-        made.add_addresses(*OURS)
-        made.kube_proxy(v6="")
-        made.serve_us(*OURS)
-        yield made
+def node(made: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
+    made.clean()
+    made.kube_proxy(v6="")
+    first_in_path(made, monkeypatch)
+    return made
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 import itertools
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +20,8 @@ from tests.system.network import (
     LOCAL6,
     US,
     Network,
+    first_in_path,
     needs_root,
-    network,
 )
 
 OURS = (LOCAL4, LOCAL6)
@@ -62,13 +61,22 @@ def test_a_family_without_members_is_left_alone() -> None:
     assert "dnat" not in table(NodeOptions((LOCAL6,)), [KUBE4])
 
 
-@pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    for made in network(tmp_path, monkeypatch):
-        made.add_addresses(*OURS)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    with Network(tmp_path_factory.mktemp("network")) as network:
+        network.add_addresses(*OURS)
         # Every node has these addresses: an answer that is sent to one does not come back here.
-        made.configure(made.kube, [f"route add unreachable {address}" for address in OURS])
-        yield made
+        network.configure(network.kube, [f"route add unreachable {address}" for address in OURS])
+        network.serve_us(*OURS)
+        network.serve("other", network.kube, KUBE4, KUBE6, port=1053)
+        yield network
+
+
+@pytest.fixture
+def node(made: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
+    made.clean()
+    first_in_path(made, monkeypatch)
+    return made
 
 
 async def heard(node: Network) -> set[str]:
@@ -82,7 +90,6 @@ async def test_it_stands_in_for_us_and_only_while_we_are_not_there(
     node: Network, interception: Interception
 ) -> None:
     options = NodeOptions(OURS, interception=interception, standing_nat=MEMBERS)
-    node.serve_us(*OURS)
     standing = StandingNat(options)
     assert await standing.update(options.standing_nat)
     assert await heard(node) == {KUBE_DNS}
@@ -99,7 +106,6 @@ async def test_it_stands_in_for_us_and_only_while_we_are_not_there(
 @needs_root
 async def test_members_change_at_once_and_questions_spread(node: Network) -> None:
     standing = StandingNat(NodeOptions(OURS))
-    node.serve("other", node.kube, KUBE4, KUBE6, port=1053)
     assert await standing.update(MEMBERS)
     assert not await standing.update(tuple(reversed(MEMBERS)))
     assert not await standing.update(()), "the last known members stay"
