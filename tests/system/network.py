@@ -76,6 +76,7 @@ class Network:
             # A link-local address that is still being tried asks for no neighbour: first packets would be lost.
             self._sysctl(name, "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
         self._sysctl(self.node, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self._sysctl(self.node, "net.ipv4.icmp_ratemask=0", "net.ipv6.icmp.ratelimit=0")  # each error is sent
         self.configure(self.node, ["link set lo up"])
         self._join("to-pod", self.pod, (GATEWAY4, GATEWAY6), (POD4, POD6))
         self._join("to-kube", self.kube, ("10.244.1.1", "fd00:245::1"), (KUBE4, KUBE6))
