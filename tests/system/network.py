@@ -307,6 +307,13 @@ class Servers:
             server.close()
 
 
+async def until(condition: Callable[[], Awaitable[bool]], limit_s: float = 10.0) -> None:
+    """Wait until `condition` holds: the kernel tells nobody when an element runs out or a process has ended."""
+    async with asyncio.timeout(limit_s):
+        while not await condition():  # noqa: ASYNC110 see above
+            await asyncio.sleep(0.01)
+
+
 def first_in_path(made: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the code under test find the programs of this network."""
     monkeypatch.setenv("PATH", f"{made.programs}:{os.environ['PATH']}")

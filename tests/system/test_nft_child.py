@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from resolver.errors import CommandFailed
 from resolver.system import commands
 from resolver.system.nft import BEATS_UNANSWERED_MAX, Rules
 from resolver.system.options import NodeOptions
-from tests.system.network import CLUSTER4, KUBE_DNS, US, Network, first_in_path, needs_root
+from tests.system.network import CLUSTER4, KUBE_DNS, US, Network, first_in_path, needs_root, until
 
 pytestmark = needs_root
 
@@ -57,15 +58,20 @@ async def rules_of(options: NodeOptions = OPTIONS) -> AsyncIterator[tuple[Rules,
         await rules.close()
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 5.0) -> None:
-    began_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began_s < limit_s
-        await asyncio.to_thread(time.monotonic)  # a turn of the loop and of a thread
-
-
 def tables(node: Network) -> str:
     return node.run("nft", "list", "tables")
+
+
+async def gone(node: Network) -> bool:
+    return PREFIX not in tables(node)
+
+
+async def told(failures: list[CommandFailed]) -> bool:
+    return bool(failures)
+
+
+async def ended(process: int) -> bool:
+    return not os.path.exists(f"/proc/{process}")  # noqa: ASYNC240  # /proc does not block
 
 
 def child_of(process: int) -> int:
@@ -81,7 +87,7 @@ async def test_the_death_of_the_child_is_told_once_and_mended_by_a_start(node: N
     async with rules_of() as (rules, failures):
         name = rules.name
         os.kill(child_of(os.getpid()), signal.SIGKILL)
-        await until(lambda: bool(failures))
+        await until(partial(told, failures))
         assert [str(failure) for failure in failures] == ["nft: has ended, and interception with it"]
         assert not rules.alive
         assert not rules.armed
@@ -132,7 +138,7 @@ async def test_signals_for_the_whole_group_leave_the_child_to_us(node: Network) 
         assert await rules.check()
         assert failures == []
         assert os.getpgid(child) != os.getpgid(0)
-    await until(lambda: not Path(f"/proc/{child}").exists())
+    await until(partial(ended, child))
 
 
 async def test_a_child_that_hangs_is_found_by_its_beats(node: Network) -> None:
@@ -144,7 +150,7 @@ async def test_a_child_that_hangs_is_found_by_its_beats(node: Network) -> None:
         ]
         (failure,) = failures
         assert (failure.kind, rules.alive) == ("timeout", False)
-        await until(lambda: not Path(f"/proc/{child}").exists())
+        await until(partial(ended, child))
         assert PREFIX not in tables(node)
 
 
@@ -154,14 +160,14 @@ async def test_a_child_that_hangs_is_found_by_a_check(node: Network) -> None:
         os.kill(child, signal.SIGSTOP)
         assert not await rules.check()
         assert [failure.kind for failure in failures] == ["timeout"]
-        await until(lambda: PREFIX not in tables(node))
+        await until(partial(gone, node))
 
 
 async def test_disarm_ends_what_does_not_listen(node: Network) -> None:
     async with rules_of(replace(OPTIONS, command_s=0.1)) as (rules, _):
         os.kill(child_of(os.getpid()), signal.SIGSTOP)
         await rules.disarm()
-        await until(lambda: PREFIX not in tables(node))
+        await until(partial(gone, node))
         assert await node.who(node.pod, CLUSTER4) == KUBE_DNS
 
 
@@ -170,8 +176,8 @@ async def test_close_leaves_nothing_behind(node: Network) -> None:
     for _ in range(3):
         async with rules_of():
             child = child_of(os.getpid())
-        assert not os.path.exists(f"/proc/{child}")  # noqa: ASYNC240  # /proc does not block
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= len(before) + 1)  # the listing itself
+        assert await ended(child)
+    assert len(os.listdir("/proc/self/fd")) <= len(before) + 1  # a socket of the loop's, made when first needed
     assert PREFIX not in tables(node)
 
 
@@ -183,7 +189,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind(node: Network) ->
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
-    await until(lambda: PREFIX not in tables(node))
+    await until(partial(gone, node))
 
 
 @pytest.mark.usefixtures("node")
@@ -237,7 +243,7 @@ async def test_without_owners_the_timeouts_alone_are_left(ownerless: Network) ->
         node.run("nft", "delete", "table", "inet", rules.name)
         assert await node.who(node.pod, CLUSTER4) == KUBE_DNS
         rules.beat(LIVES)
-        await until(lambda: bool(failures))
+        await until(partial(told, failures))
         assert "our table is not there any more" in str(failures[0])
         await rules.start()
         rules.beat(LIVES)
