@@ -54,15 +54,15 @@ async def test_rules_that_cannot_be_put_back_leave_pods_at_kube_dns_and_our_heal
     async with bench() as here:
         await here.begin()
         here.round(A, B)
-        assert here.prober.is_open
+        assert here.guard_is_open()
         here.fakes.wrong["rules.start"] = NO_NFT
         here.rules.die()
-        await here.go_on(1)
-        assert not here.prober.is_open, "kube-proxy would have our questions"
+        await here.go_on(2)
+        assert not here.guard_is_open(), "kube-proxy would have our questions"
         assert here.shown() == ({"1": 0, "2": 0}, 1)
         del here.fakes.wrong["rules.start"]
         await here.go_on(8)
-        assert here.prober.is_open
+        assert here.guard_is_open()
         here.round(A, B)
         assert here.shown() == ({"1": 1, "2": 1}, 0), "no fault of the addresses: one good round is enough"
         assert here.registry.node.put_back["rules"] == 1

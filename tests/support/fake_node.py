@@ -173,6 +173,9 @@ class Bench:
         assert self.fakes.rules
         return self.fakes.rules
 
+    def guard_is_open(self) -> bool:
+        return self.prober.is_open
+
     def round(self, *answered: str) -> None:
         self.prober.on_round(self.clock(), frozenset((ip, 53) for ip in answered))
 
