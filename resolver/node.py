@@ -7,12 +7,10 @@
     leave      table, ACCEPT rules and device go; last in stop
 
 Meanwhile every round of questions to ourselves is a beat, `-syncinterval` looks for what others have taken away and
-puts it back, and the end of the process that holds our table is mended at once. A reload changes none of this but
-which addresses are asked.
+puts it back, and the end of the process that holds our table is mended at once. A reload touches none of this.
 
 What cannot be done is one line in the log and a counter (`system.troubles`); serving goes on without it, and it is
-tried again. When pods are to come is decided in `system.heartbeat`, what the rules say in `system.notrack`, what
-others may have changed is looked after in `system.upkeep`.
+tried again. When pods are to come is decided in `system.heartbeat`, what the rules say in `system.notrack`.
 """
 
 import asyncio
@@ -150,6 +148,9 @@ class Node:
             self._settled.set()
         self._timers.call_after(SETTLED_WITHIN_S, self._settled.set)
         await self._settled.wait()
+        if not self._ended.is_set():
+            # nft has done that beat: whoever hears that we serve may take its own rules out at once.
+            await self._rules.check()
 
     async def _remember(self) -> None:
         """Leave a mark for who comes after a crash of ours, and be slow after crashes of others."""
@@ -290,8 +291,8 @@ class Node:
         for family, addresses in (("1", self.options.addresses4), ("2", self.options.addresses6)):
             if addresses and self._wanted:
                 self._counters.intercepted[family] = int(alive.issuperset(addresses))
-        failed = self._begun and not self._ended.is_set() and not alive.issuperset(self._ways)
-        self._counters.fail_open = int(failed)
+        serving = self._begun and not self._ended.is_set()
+        self._counters.fail_open = int(serving and not alive.issuperset(self._ways))
 
     def _hold(self, work: Coroutine[Any, Any, Any], what: str) -> None:
         task = logs.held(asyncio.get_running_loop().create_task(work), what)

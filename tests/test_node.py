@@ -39,6 +39,7 @@ async def test_from_start_to_stop_everything_has_its_order() -> None:
         assert not beginning.done()
         here.round(A, B)
         await beginning
+        assert here.fakes.done[-2:] == ["beat", "rules.check"], "pods do come when it returns"
         assert here.rules.lives == {A: 3.0, B: 3.0}
         assert here.shown() == ({"1": 1, "2": 1}, 0)
 
@@ -84,6 +85,7 @@ async def test_a_failed_round_has_the_device_looked_at() -> None:
     async with bench() as here:
         await here.begin()
         here.round(A, B)
+        await here.settle()
         here.fakes.done.clear()
         here.fakes.missing = Missing("nodelocaldns", (A, B))
         here.round()
@@ -133,6 +135,7 @@ async def test_every_interval_what_others_took_away_is_put_back_counted_and_said
         here.fakes.leftovers = 12
         await here.begin()
         here.round(A, B)
+        await here.settle()
         assert "info node removed 12 rules that node-local-dns left behind" in lines
         here.fakes.done.clear()
         here.fakes.missing = Missing("nodelocaldns", (A, B))
@@ -156,6 +159,7 @@ async def test_a_successor_that_serves_keeps_rules_and_device() -> None:
     async with bench() as here:
         await here.begin()
         here.round(A, B)
+        await here.settle()
         here.successor = True
         here.fakes.done.clear()
         await here.node.release()
@@ -215,7 +219,9 @@ async def test_nothing_is_done_that_nobody_asked_for(options: NodeOptions, done:
         here.round(A, B)
         await asyncio.gather(here.node.release(), beginning, here.go_on(1))
         await here.node.leave()
-        assert [one for one in here.fakes.done if one not in {"alarm off", "beat", "rules.disarm"}] == done
+        assert [
+            one for one in here.fakes.done if one not in {"alarm off", "beat", "rules.check", "rules.disarm"}
+        ] == done
 
 
 #        places that are served, what is asked at once, what is asked while the rules stand
