@@ -10,7 +10,8 @@ import pytest
 from resolver.errors import CommandFailed
 from resolver.system.nft import Rules
 from resolver.system.options import SELF_QUESTION_MARK, NodeOptions
-from tests.system.network import CLUSTER4, CLUSTER6, KUBE_DNS, US, Client, Network, make_socket, needs_root, network
+from tests.system.network import CLUSTER4, CLUSTER6, KUBE_DNS, US, Network, needs_root, network
+from tests.system.talking import Client, make_socket
 
 pytestmark = needs_root
 

@@ -71,7 +71,7 @@ async def told(failures: list[CommandFailed]) -> bool:
 
 
 async def ended(process: int) -> bool:
-    return not os.path.exists(f"/proc/{process}")  # noqa: ASYNC240  # /proc does not block
+    return not os.path.exists(f"/proc/{process}")  # noqa: ASYNC240  # procfs does not block
 
 
 def child_of(process: int) -> int:

@@ -45,7 +45,7 @@ def test_endpoints(text: str, expected: tuple[str, int]) -> None:
     "text", ["", "kube-dns", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:x", "10.0.0.1 ; flush ruleset"]
 )
 def test_what_is_no_endpoint_never_becomes_a_rule(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  # `ipaddress` says it in its own words
+    with pytest.raises(ValueError):  # noqa: PT011  # ipaddress says it in its own words
         table(NodeOptions(OURS), [text])
 
 
