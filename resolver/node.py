@@ -15,7 +15,7 @@ tried again. When pods are to come is decided in `system.heartbeat`, what the ru
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from random import random
 from typing import Any
 
@@ -65,6 +65,7 @@ class Node:
         *,
         state_directory: str = "",
         successor_serves: Callable[[], bool] = lambda: False,
+        upstreams: Callable[[], Sequence[str]] = tuple,
         tools: Tools | None = None,
         rules: Callable[..., Rules] = Rules,
         alarm: deadman.Deadman | None = None,
@@ -73,6 +74,7 @@ class Node:
 
         state_directory   Where recent crashes are remembered; empty: nowhere.
         successor_serves  Whether another generation has pods sent to it: rules and device are its business then.
+        upstreams         Addresses that host names led to, for a standing nat table that follows them.
         tools, rules, alarm  What does the work; tests that have no kernel bring their own.
         """
         self.options = options
@@ -80,7 +82,7 @@ class Node:
         self._prober = prober
         self._counters = registry.node
         self._troubles = Troubles(registry.node, registry.process.setup_errors)
-        self._upkeep = Upkeep(options, tools or Tools.of(options), registry.node, self._troubles)
+        self._upkeep = Upkeep(options, tools or Tools.of(options), registry.node, self._troubles, upstreams)
         self._rules = LastingRules(options, timers, on_failure=self._rules_failed, make=rules)
         self._alarm = alarm or deadman.Deadman()
         self._memory = crashes.Memory(state_directory)
