@@ -6,8 +6,8 @@ What callers may rely on:
   when we do, however we end: its standard input is a pipe that nobody else holds. Nobody else can delete the table.
 - Where kernel or nft know no owners the table is made without; then only the timeouts of its elements end it.
 - The rules bring pods to us only while `beat` is called: each beat keeps our addresses for `alive_s`.
-- `beat` never blocks and never raises; what goes wrong later is told to `on_failure`, once for each child. By then
-  the child is being killed, and nobody is intercepted.
+- `beat` never blocks and never raises, and the child does not grow by it. What goes wrong later is told to
+  `on_failure`, once for each child. By then the child is being killed, and nobody is intercepted.
 - After a failure, `start` makes a new child with a new table.
 
 What the rules say is in `notrack`, what nft says in `dialogue`.
@@ -48,6 +48,8 @@ class Rules:
         self._child: Child | None = None
         self._beats_unanswered = 0
         self._refused: CommandFailed | None = None  # what was wrong with a beat since the last good one
+        self._good = ""  # the last beat that nft has confirmed
+        self._repeated = 0  # how often it was said again since the last check, without asking
 
     @property
     def alive(self) -> bool:
@@ -88,25 +90,34 @@ class Rules:
                 or CommandFailed(self._program, "timeout", f"said nothing for {BEATS_UNANSWERED_MAX} beats")
             )
             return False
-        self._beats_unanswered += 1
-        child.say(notrack.beat(self.options, self.name, lives), lambda verdict: self._beaten(child, verdict))
+        line = notrack.beat(self.options, self.name, lives)
+        if line == self._good and child.is_well:
+            self._beats_unanswered = 0
+            self._repeated += 1
+            child.repeat(line)
+        else:
+            self._beats_unanswered += 1
+            child.say(line, lambda verdict: self._beaten(child, line, verdict))
         return self._child is child
 
     async def disarm(self) -> None:
         """Take our addresses out at once; the table stays, and so do connections that are ours. Never raises."""
-        self.armed = False
+        self.armed, self._good = False, ""
         child = self._child
         if child is None:
             return
         with suppress(CommandFailed):  # the child is gone, and the table with it; `on_failure` was told
             await child.ask(notrack.disarm(self.name), self.options.command_s)
-        self.armed = False  # the answer to a beat may have come meanwhile
+        self.armed, self._good = False, ""  # the answer to a beat may have come meanwhile
 
     async def check(self) -> bool:
-        """Ask the child whether the table is there; False (and `on_failure`, once) when it is not."""
+        """Whether the table is there and follows; False (and `on_failure`, once) when it does not."""
         child = self._child
         if child is None:
             return False
+        repeated, self._repeated = self._repeated, 0
+        if repeated > 1 and child.is_well:
+            return True  # a beat finds out by itself; see `Child.repeat` for why it is not asked needlessly
         try:
             await child.ask("", self.options.command_s)
         except CommandFailed:
@@ -136,9 +147,9 @@ class Rules:
             child.kill()
             raise
         self._child, self.owned = child, way.owner
-        self._beats_unanswered, self._refused = 0, None
+        self._beats_unanswered, self._refused, self._good, self._repeated = 0, None, "", 0
 
-    def _beaten(self, child: Child, verdict: Verdict | CommandFailed) -> None:
+    def _beaten(self, child: Child, line: str, verdict: Verdict | CommandFailed) -> None:
         if self._child is not child or isinstance(verdict, CommandFailed):
             return  # the child has ended, and said so
         if not verdict.table:
@@ -147,7 +158,7 @@ class Rules:
             self._refused = commands.classify(self._program, 1, verdict.problem)
         else:
             self._beats_unanswered = 0
-            self.armed = True
+            self.armed, self._good = True, line
 
     def _failed(self, child: Child, failure: CommandFailed) -> None:
         if self._child is child:

@@ -9,10 +9,12 @@ What callers may rely on:
 """
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import termios
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -78,14 +80,26 @@ class Child:
         if self._ended:
             judged(CommandFailed(self._program, "failed", "has ended"))
             return
-        data = f"{line}\n{self._dialogue.probe}\n".encode()
         self._waiting.append(judged)
-        try:
-            written = os.write(self._stdin.fileno(), data)
-        except OSError:  # full: it reads no more; broken: it has ended
-            written = 0
-        if written != len(data):
-            self.fail(self._last_words("takes no commands any more"))
+        self._write(f"{line}\n{self._dialogue.probe}\n")
+
+    def repeat(self, line: str) -> None:
+        """Write `line` once more, and do not ask how it went; see `is_well`.
+
+        nft keeps each line that differs from the one before, for as long as it lives: a beat and a probe every
+        second were 17 MB a day.
+        """
+        if not self._ended:
+            self._write(f"{line}\n")
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nft has read all that was written, and complained of nothing since the last verdict."""
+        if self._ended or self._waiting or self._dialogue.problem:
+            return False
+        unread = bytearray(4)
+        fcntl.ioctl(self._stdin.fileno(), termios.FIONREAD, unread)
+        return not any(unread)
 
     async def ask(self, line: str, timeout_s: float) -> None:
         """Write `line` and wait until it is done. Raises CommandFailed, and then the child is being killed."""
@@ -143,6 +157,15 @@ class Child:
                 self._detach(None)
             ended = self._loop.run_in_executor(None, _reap, self._process, _REAP_S)
         await asyncio.shield(ended)
+
+    def _write(self, text: str) -> None:
+        data = text.encode()
+        try:
+            written = os.write(self._stdin.fileno(), data)
+        except OSError:  # full: it reads no more; broken: it has ended
+            written = 0
+        if written != len(data):
+            self.fail(self._last_words("takes no commands any more"))
 
     def _readable(self) -> None:
         try:
