@@ -70,7 +70,7 @@ class HandoverFailed(ResolverError):
 
 
 class CommandFailed(ResolverError):
-    """A program of the node (`ip`, `nft`, `iptables`) did not do what we asked; the text is one line with the remedy.
+    """A program of the node (`ip`, `nft`, `iptables`) did not do what we asked; the text is a line with the remedy.
 
     kind `missing`      there is no such program
     kind `permission`   we lack NET_ADMIN

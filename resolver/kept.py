@@ -19,6 +19,7 @@ from resolver.forward.options import Target
 from resolver.metrics import Registry
 from resolver.report.series import SeriesTable
 from resolver.settings.model import Block, ListenAddress
+from resolver.settings.values import joined
 
 Zones = tuple[str, ...]
 Identity = tuple[Zones, tuple[ListenAddress, ...]]
@@ -46,6 +47,11 @@ class Kept:
     registry: Registry
     memories: dict[Identity, Memory] = field(default_factory=dict)
     discovered: dict[Target, list[Address]] = field(default_factory=dict)
+
+    def found_by_name(self) -> list[str]:
+        """Return the upstreams that host names led to, as `IP:PORT`; those that want TLS are none for a client."""
+        found = (found for target, found in self.discovered.items() if target.kind == "name")
+        return [joined(each.host, each.port) for addresses in found for each in addresses if not each.tls]
 
 
 def remember(blocks: Sequence[Block], names: Mapping[int, Identity], kept: Kept) -> dict[Identity, Memory]:

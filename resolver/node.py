@@ -11,6 +11,8 @@ puts it back, and the end of the process that holds our table is mended at once.
 
 What cannot be done is one line in the log and a counter (`system.troubles`); serving goes on without it, and it is
 tried again. When pods are to come is decided in `system.heartbeat`, what the rules say in `system.notrack`.
+
+Longer than 300 lines because start, beats and stop undo each other.
 """
 
 import asyncio

@@ -54,8 +54,8 @@ class Flight:
 class Flights:
     """All flights of one server block; they outlive a reload, as its cache does.
 
-    `by_key` holds those in the air, `by_client` how many of them each client has started. `land` takes one out; then
-    the pipeline answers its waiters.
+    `by_key` holds those in the air, `by_client` how many of them each client has started. `land` takes one out;
+    then the pipeline answers its waiters.
     """
 
     __slots__ = ("by_client", "by_key", "joined", "options", "turned_away")

@@ -19,6 +19,7 @@ from resolver.settings import targets, values
 from resolver.settings.environment.memory import LEAST_BYTES
 from resolver.settings.model import ProcessOptions
 from resolver.settings.values import shown
+from resolver.system.options import UPSTREAMS
 
 PLACE = "command line"
 SYNC_LEAST_S, SYNC_MAX_S = 1.0, 86400.0
@@ -76,6 +77,8 @@ def _local_ips(word: str) -> tuple[str, ...]:
 
 
 def _endpoints(word: str) -> tuple[str, ...]:
+    if word == UPSTREAMS:
+        return (UPSTREAMS,)
     found = [targets.address(each.strip()) for each in word.split(",")]
     places = [each.host if each.port == 53 else values.joined(each.host, each.port) for each in found]
     return _bounded(tuple(dict.fromkeys(places)), ENDPOINTS_MAX)
@@ -176,7 +179,7 @@ FLAGS = (
          "bring pods to us while we live (true with -localip)", NODE),
     Flag("interception", "interception", "notrack|tracked", _one_of("notrack", "tracked"),
          "how: past conntrack, or with it where a network policy needs it (notrack)", NODE),
-    Flag("standing-nat", "standing_nat", "IP[:PORT],...", _endpoints,
+    Flag("standing-nat", "standing_nat", "IP[:PORT],...|upstreams", _endpoints,
          "where pods that ask a link-local -localip get their answers while we are away", NODE),
     Flag("interfacename", "interface_name", "NAME", _interface, "that device (nodelocaldns)", NODE),
     Flag("skipteardown", "skip_teardown", "", _boolean, "leave the device behind at the end (false)", NODE),

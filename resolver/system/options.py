@@ -12,6 +12,10 @@ DNS until we are armed, and we are armed only when one was answered: so the tabl
 us whether or not an address is alive. 53: the bits above its byte are Calico's, Cilium's and kube-proxy's."""
 
 
+UPSTREAMS = "upstreams"
+"""Alone in `standing_nat`: the members are the upstreams that host names in the Corefile led to."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """What this process does to the node it runs on. Addresses are canonical text, as `ipaddress` prints them.
@@ -30,7 +34,7 @@ class NodeOptions:
     skip_teardown: bool = False  # `-skipteardown`: leave device and ACCEPT rules behind
     sync_interval_s: float = 60.0  # `-syncinterval`, 1 s to 24 h: how often all of it is looked at
     interception: Interception = "notrack"
-    standing_nat: tuple[str, ...] = ()  # kube-dns pods, `IP` or `IP:PORT`, for the standing nat table
+    standing_nat: tuple[str, ...] = ()  # kube-dns pods, `IP` or `IP:PORT`, for the standing nat table; or UPSTREAMS
     alive_s: float = 3.0  # 1 to 60: a process that is silent for so long is asked no more (design section 5)
     beat_s: float = 1.0  # how often it says so; two beats may be lost
     command_s: float = 5.0  # one run of ip, nft or iptables (node-local-dns waits 5 s for the xtables lock)

@@ -5,7 +5,7 @@ part fails for itself: one line in the log with the remedy, a counter, and the o
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from resolver.metrics import NodeCounters
 from resolver.system import iptables
 from resolver.system.interface import Interface
 from resolver.system.iptables import Accept
-from resolver.system.options import NodeOptions
+from resolver.system.options import UPSTREAMS, NodeOptions
 from resolver.system.standing import StandingNat
 from resolver.system.troubles import PLUGIN, Troubles
 
@@ -40,8 +40,17 @@ class Tools:
 class Upkeep:
     """These parts of one process. One method runs at a time; the others wait for it."""
 
-    def __init__(self, options: NodeOptions, tools: Tools, counters: NodeCounters, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        options: NodeOptions,
+        tools: Tools,
+        counters: NodeCounters,
+        troubles: Troubles,
+        upstreams: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """`upstreams` are the members of the standing nat table where the options say so, as they are now."""
         self._options = options
+        self._upstreams = upstreams
         self._tools = tools
         self._counters = counters
         self._troubles = troubles
@@ -116,14 +125,17 @@ class Upkeep:
             self._changed("accept_rules", f"{len(inserted)} ACCEPT rules were missing")
 
     async def _standing(self, *, again: bool) -> None:
-        standing = self._tools.standing
+        standing, members = self._tools.standing, self._options.standing_nat
+        follows = members == (UPSTREAMS,)
         try:
-            there = await standing.check() if again else not await standing.update(self._options.standing_nat)
+            if follows or not again:
+                await standing.update(self._upstreams() if follows else members)
+            there = not again or await standing.check()
         except CommandFailed as error:
             self._troubles.failed("standing nat", error, "iptables", "link-local addresses need us to live")
             return
         self._troubles.works("standing nat")
-        if again and not there:
+        if not there:
             self._changed("standing_nat", "the standing nat table was missing")
 
     async def _remove(self, remove: Callable[[], Coroutine[Any, Any, None]], errortype: str) -> None:

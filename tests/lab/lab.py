@@ -9,6 +9,8 @@
 
 `deploy` need not be called: without it, this is a node without a node-local cache. Everything is found by this
 run's own names and removed by `close`; what a killed run leaves behind is removed when the next lab is made.
+
+Longer than 300 lines because it is the one place that knows all parts of the lab.
 """
 
 import contextlib

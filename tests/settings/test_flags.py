@@ -69,6 +69,10 @@ GOOD: list[tuple[list[str], dict[str, Any]]] = [
         [*NODE, "-setupiptables=false", "-setupinterface=false", "-standing-nat", "10.244.0.5,[fd00::5]:5353"],
         {"local_ips": ("169.254.20.10", "10.96.0.10"), "standing_nat": ("10.244.0.5", "[fd00::5]:5353")},
     ),
+    (
+        [*NODE, "-setupiptables=false", "-setupinterface=false", "-standing-nat", "upstreams"],
+        {"local_ips": ("169.254.20.10", "10.96.0.10"), "standing_nat": ("upstreams",)},
+    ),
     (["-cache-memory", "64MiB"], {}),
     (["-cache-memory", "100Mi"], {"cache_memory_bytes": 100 * 2**20}),
     (["-cache-memory=10000000"], {"cache_memory_bytes": 10_000_000}),
