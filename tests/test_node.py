@@ -53,6 +53,15 @@ async def test_from_start_to_stop_everything_has_its_order() -> None:
         assert here.fakes.done[2:] == ["alarm off", "rules.close", "accept.remove", "device.remove"]
 
 
+async def test_a_kernel_without_owners_is_said_once(lines: list[str]) -> None:
+    async with bench() as here:
+        here.fakes.owned = False
+        await here.begin()
+    assert [line for line in lines if "no owned tables" in line] == [
+        "warning node no owned tables here (Linux 5.12, nft 1.0): after a crash pods come back in 3 s"
+    ]
+
+
 async def test_the_deadman_is_told_once_a_second_whatever_the_rounds_say() -> None:
     async with bench() as here:
         await here.begin()

@@ -35,6 +35,7 @@ class Fakes:
     missing: Missing = field(default_factory=Missing)
     inserted: tuple[Rule, ...] = ()
     leftovers: int = 0
+    owned: bool = True
     rules: "FakeRules | None" = None
 
     async def do(self, what: str) -> None:
@@ -50,12 +51,14 @@ class FakeRules:
         self.name = "node_resolver_fake"
         self.alive = False
         self.lives: dict[str, float] = {}
+        self.owned = False
         self._fakes = fakes
         self._on_failure = on_failure
 
     async def start(self) -> None:
         await self._fakes.do("rules.start")
         self.alive = True
+        self.owned = self._fakes.owned
 
     def beat(self, lives: Mapping[str, float]) -> bool:
         self._fakes.done.append("beat")
