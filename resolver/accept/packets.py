@@ -26,17 +26,18 @@ OVERHEAD_BYTES = 350
 CAPACITY = 1_000_000
 """Renderings of one listener; the byte budget ends growth long before: 64 MiB hold about 100,000."""
 
-SWEEP_EVERY_S = 0.5
+SWEEP_EVERY_S = 1.0
+"""Together with the question to ourselves: an idle process wakes once for both."""
 
-SWEEP_SLOTS = 1280
+SWEEP_SLOTS = 2560
 """Slots looked at in one sweep: 2,560 a second, so 64,000 renderings are seen once in their 30 s."""
 
 KEPT_MAX_BYTES = 4096
 """Longer answers come by TCP only, and seldom; one client's share of them is 4 MiB between two sweeps."""
 
 CLIENT_SHARE = 1000
-"""New renderings of one client between two sweeps, each of a ring counted: alone it needs most of a minute to fill
-64 MiB."""
+"""New renderings of one client between two sweeps, each of a ring counted: alone it needs most of two minutes to
+fill 64 MiB."""
 
 
 Turn = tuple[bytes, tuple[int, ...]]
