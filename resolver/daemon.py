@@ -92,6 +92,7 @@ class Daemon:
             self.registry,
             state_directory=process.handover_dir,
             successor_serves=lambda: self.succession.successor_serves,
+            upstreams=self.kept.found_by_name,
         )
         self._exposition = Exposition(self.registry, self.series)
         self._pages = Pages(self._health, self.readiness, self._exposition, now)
@@ -109,6 +110,7 @@ class Daemon:
         self._lame_duck: asyncio.Future[None] | None = None
         self._reloading = asyncio.Lock()
         self._started = self._begun = False
+        self._waiting = False  # for our turn to read the sockets
         self._stopping = False
         self._tidying = False
 
@@ -123,6 +125,9 @@ class Daemon:
         except ResolverError:
             await self._close()
             raise
+        if not self.succession.our_turn:
+            self._waiting = True
+            self.listeners.pause()
         await self.succession.offer()
         self.registry.sources += self._sources
         self.registry.file_sources.append(conntrack_readings)
@@ -178,6 +183,7 @@ class Daemon:
         saving = logs.hold(self.succession.save(), "the last snapshot")
         handed_over = await self._until_nobody_needs_us(lame_duck)
         await self.node.release()  # where a successor served first, and is gone by now
+        self._waiting = False
         self._prober.close()  # from here on not to be answered means nothing
         alone = await self.succession.let_go()
         end_s = self.timers.now() + DRAIN_S
@@ -301,6 +307,9 @@ class Daemon:
             self.readiness.started()
 
     def _succession_changed(self) -> None:
+        if self._waiting and self.succession.our_turn:
+            self._waiting = False
+            self.listeners.resume()
         if self.succession.successor_serves:
             self._skip_lame_duck()
 

@@ -10,16 +10,16 @@ What callers may rely on:
 - Whatever fails is one line of log; serving goes on without it, and the other process goes on as well.
 - Without a directory, or with one that is not ours alone, all of this does nothing.
 
-What is said between the two is in `system.handover` and `system.offer`, the format in `cache.snapshot`.
+While both live, what arrives is read by the older one, until it is told to end or is not there any more (`our_turn`).
 
-Longer than 300 lines because what is taken at the start and what is given until the end are read side by side.
+What is said between the two is in `system.handover`, `system.inheritance` and `system.offer`, the format in
+`cache.snapshot`.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import random
@@ -28,13 +28,14 @@ from typing import Any
 from resolver import logs
 from resolver.cache import snapshot
 from resolver.cache.cache import Cache
-from resolver.cache.snapshot import HEAD_BYTES, Loading, Taken
-from resolver.errors import BadSnapshot, HandoverFailed
+from resolver.cache.snapshot import Loading, Taken
+from resolver.errors import HandoverFailed
 from resolver.kept import Identity, Kept, Memory, same_block
 from resolver.listeners import Listeners
 from resolver.metrics import Reading
 from resolver.system import handover
 from resolver.system.directory import Directory
+from resolver.system.inheritance import Inheritance
 from resolver.system.lifeline import Lifeline
 from resolver.system.offer import BACKLOG, COUNTS, Offer
 from resolver.system.snapshots import Snapshots, in_thread
@@ -45,13 +46,13 @@ JITTER = 0.2
 """Nodes that were started together do not write together."""
 
 _SUFFIX = ".handover"
+_EVER = float("-inf")
 
 
 class Succession:
     """What this process takes over, and what it gives.
 
     inherited_sockets  Listening sockets that came from the process before us.
-    inherited_answers  Answers that came from it.
     """
 
     def __init__(
@@ -61,10 +62,9 @@ class Succession:
 
         path        The hand-over directory; empty: there is no hand-over.
         interval_s  Between two snapshots.
-        changed     Called when a successor serves, or is gone.
+        changed     Called when a successor serves or is gone, and when it becomes our turn to read.
         """
         self.inherited_sockets = 0
-        self.inherited_answers = 0
         self._path = path
         self._interval_s = interval_s
         self._kept = kept
@@ -77,10 +77,10 @@ class Succession:
         self._directory: Directory | None = None
         self._snapshots: Snapshots | None = None
         self._predecessor: handover.Predecessor | None = None
+        self._inheritance: Inheritance | None = None
         self._lifeline: Lifeline | None = None
         self._offer: Offer | None = None
         self._name = ""
-        self._leaving = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- start
@@ -100,9 +100,11 @@ class Succession:
             logs.warning("who serves now has held us up: going on without its sockets and its cache")
         except (HandoverFailed, OSError) as error:
             logs.error(f"no hand-over: {error}; serving goes on")
-        if self._predecessor is not None:
-            self.inherited_sockets = self._listeners.inherit(self._predecessor.sockets)
-        self._lifeline = Lifeline(self._predecessor.lifeline if self._predecessor is not None else None)
+        predecessor = self._predecessor
+        if predecessor is not None:
+            self.inherited_sockets = self._listeners.inherit(predecessor.sockets)
+            self._inheritance = Inheritance(predecessor, self._now, self._changed)
+        self._lifeline = Lifeline(predecessor.lifeline if predecessor is not None else None)
 
     async def _find_predecessor(self, directory: Directory) -> None:
         """Ask everyone who listens, the newest first."""
@@ -128,39 +130,12 @@ class Succession:
 
     async def _fill(self, snapshots: Snapshots, memories: Mapping[Identity, Memory]) -> None:
         loading = partial(_loading, memories)
-        if self._predecessor is None or not await self._fill_from(self._predecessor, loading):
+        whole = False
+        if self._inheritance is not None:
+            whole = await self._inheritance.fill(loading)
+            logs.info(f"taken over: {self.inherited_sockets} sockets, {self._inheritance.answers} answers")
+        if not whole:
             await snapshots.load(self._now(), loading)
-
-    async def _fill_from(self, predecessor: handover.Predecessor, loading: Callable[[float], Loading]) -> bool:
-        """Load what the process before us sends; return whether that was all."""
-        channel = predecessor.channel
-        into: Loading | None = None
-        try:
-            async with asyncio.timeout(handover.ANSWER_S):
-                head = snapshot.read_head(await channel.raw(HEAD_BYTES))
-            into = loading(snapshot.clock_shift_s(head, self._now(), living=True))
-            while not into.done:
-                async with asyncio.timeout(handover.ANSWER_S):
-                    kind, payload = await channel.receive()
-                into.take(kind, payload, self._kept.timers.now())
-                self.inherited_answers = into.loaded
-                await asyncio.sleep(0)
-        except (BadSnapshot, HandoverFailed, TimeoutError) as error:
-            logs.warning(f"its cache did not come whole: {error or 'who served before us is silent'}")
-        self._hold(self._attend(predecessor), "listening to who served before us")
-        logs.info(f"taken over: {self.inherited_sockets} sockets, {self.inherited_answers} answers")
-        return into is not None and into.done
-
-    async def _attend(self, predecessor: handover.Predecessor) -> None:
-        """Say that we serve when we are asked, until it ends. What is left of its cache is too late."""
-        try:
-            while True:
-                kind, _ = await predecessor.channel.receive()
-                if kind == handover.ASK and not self._leaving:
-                    await predecessor.confirm()
-                await asyncio.sleep(0)
-        except HandoverFailed:
-            self._part()
 
     async def offer(self) -> None:
         """Give sockets and cache to whoever starts from now on, and write snapshots."""
@@ -182,11 +157,15 @@ class Succession:
 
     async def announce(self) -> None:
         """Tell the process before us that we serve: it may end."""
-        if self._predecessor is not None:
-            with suppress(HandoverFailed):
-                await self._predecessor.announce()
+        if self._inheritance is not None:
+            await self._inheritance.announce()
 
     # --- while we serve
+
+    @property
+    def our_turn(self) -> bool:
+        """Whether what arrives at our sockets is ours to read, and not the business of the process before us."""
+        return self._inheritance is None or self._inheritance.our_turn
 
     @property
     def successor_serves(self) -> bool:
@@ -196,22 +175,25 @@ class Succession:
     @property
     def shares_sockets(self) -> bool:
         """Whether another process that lives may read what arrives at our sockets."""
-        return self._predecessor is not None or (self._offer is not None and self._offer.shares)
+        inheriting = self._inheritance is not None and not self._inheritance.is_over
+        return inheriting or (self._offer is not None and self._offer.shares)
 
     async def save(self) -> None:
         """Write a snapshot, unless there is a successor: then it is the successor's business."""
         if self._snapshots is not None and not self.successor_serves:
-            await self._snapshots.save(self._snapshot)
+            await self._snapshots.save(lambda: self._snapshot(_EVER)[1])
 
     async def _save_now_and_then(self) -> None:
         while True:
             await self._kept.timers.sleep(self._interval_s * (1 + JITTER * (random() - 0.5)))
             await self.save()
 
-    def _snapshot(self) -> Iterator[bytes]:
+    def _snapshot(self, since_s: float) -> tuple[float, Iterator[bytes]]:
+        """Return the moment that it is, and the answers that were stored between `since_s` and it."""
         memories = self._kept.memories.items()
         caches = [(identity, memory.cache) for identity, memory in memories if memory.cache is not None]
-        return snapshot.encode(self._now(), caches)
+        now = self._now()
+        return now.clock_s, snapshot.encode(now, caches, since_s)
 
     def _now(self) -> Taken:
         return Taken(self._boot_id, time.time(), self._kept.timers.now())
@@ -220,13 +202,10 @@ class Succession:
 
     async def leave(self) -> None:
         """We end: the process before us, if it still lives, does not count on us any more."""
-        self._leaving = True
         if self._snapshots is not None:
             self._snapshots.in_haste = True
-        if self._predecessor is not None:
-            with suppress(HandoverFailed, TimeoutError):
-                async with asyncio.timeout(handover.ANSWER_S):
-                    await self._predecessor.withdraw()
+        if self._inheritance is not None:
+            await self._inheritance.withdraw()
 
     async def confirm(self) -> bool:
         """Ask whether a successor serves: one that is stopped or stuck does not say so."""
@@ -246,7 +225,8 @@ class Succession:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self.let_go()
-        self._part()
+        if self._inheritance is not None:
+            await self._inheritance.close()
         if self._offer is not None:
             await self._offer.close()
         if self._directory is not None:
@@ -260,7 +240,7 @@ class Succession:
             (snapshots.written, snapshots.failed, snapshots.loaded) if snapshots else (0, 0, 0)
         )
         files = {"written": written, "failed": failed}
-        answers = {"predecessor": self.inherited_answers, "file": loaded}
+        answers = {"predecessor": self._inheritance.answers if self._inheritance else 0, "file": loaded}
         followed = offer.counts if offer is not None else dict.fromkeys(COUNTS, 0)
         serves, sockets = self.successor_serves, self.inherited_sockets
         return [
@@ -270,7 +250,7 @@ class Succession:
             ),
             *(
                 Reading(
-                    "resolver_inherited_answers", "Answers known at start.", "gauge", (("source", key),), number
+                    "resolver_inherited_answers", "Answers not asked for.", "gauge", (("source", key),), number
                 )
                 for key, number in answers.items()
             ),
@@ -283,11 +263,6 @@ class Succession:
                 for key, number in followed.items()
             ),
         ]
-
-    def _part(self) -> None:
-        if self._predecessor is not None:
-            self._predecessor.channel.close()
-            self._predecessor = None
 
     def _hold(self, work: Any, what: str) -> asyncio.Task[None]:
         task: asyncio.Task[None] = logs.hold(work, what)

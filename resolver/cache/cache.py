@@ -135,17 +135,19 @@ class Cache:
     ) -> bool:
         """Keep what an earlier process knew, as `put` left it there; tell whether it was kept.
 
-        What is known here already is newer. Nothing gives way to it: see `Store.restore`.
+        Of two answers to one question the one that was stored later is kept. Nothing else gives way: see
+        `Store.restore`.
         """
         success = kind == Kind.SUCCESS
         barred = self._no_success if success else self._no_denial
-        if (
-            key in self.success.entries
-            or key in self.denial.entries
-            or (self.zones and not self.covers(key[:-5]))
-            or (barred is not None and _covered(key, barred))
-        ):
+        if (self.zones and not self.covers(key[:-5])) or (barred is not None and _covered(key, barred)):
             return False
+        for store in (self.success, self.denial):
+            known = store.entries.get(key)
+            if known is not None:
+                if known.stored_s >= stored_s:
+                    return False
+                store.drop(key)
         options = self.options
         life = Life()
         life.uses = uses

@@ -71,8 +71,13 @@ class Taken(NamedTuple):
     clock_s: float
 
 
-def encode(taken: Taken, caches: Sequence[tuple[Identity, Cache]]) -> Iterator[bytes]:
-    """Yield the snapshot in pieces, some of them empty: the loop may have a turn after each."""
+def encode(
+    taken: Taken, caches: Sequence[tuple[Identity, Cache]], since_s: float = float("-inf")
+) -> Iterator[bytes]:
+    """Yield the snapshot in pieces, the head first, some of them empty: the loop may have a turn after each.
+
+    since_s  Answers that were stored before this moment are left out: the reader has them.
+    """
     head = _HEAD.pack(MAGIC, VERSION, *taken)
     yield head + _CHECKSUM.pack(crc32(head))
     for identity, _ in caches:
@@ -90,7 +95,7 @@ def encode(taken: Taken, caches: Sequence[tuple[Identity, Cache]]) -> Iterator[b
                 for at in range(0, len(some), LOOKED_AT):
                     for key in some[at : at + LOOKED_AT]:
                         entry = store.entries.get(key)
-                        if entry is None or entry.expires_s <= ends_s:
+                        if entry is None or entry.expires_s <= ends_s or entry.stored_s < since_s:
                             continue
                         if hot and not entry.life.uses:
                             cold.append(key)

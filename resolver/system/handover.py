@@ -6,11 +6,18 @@
     new  WANT
     old  LIFELINE  both ends of a pipe that each holder of the sockets has
     old  SOCKETS   listening sockets, as many frames as it takes
-    old  CACHE     a snapshot follows: its head, its frames to END
+    old  CACHE     a snapshot follows: here its head, then its frames to END
     new  SERVES    it answers, and pods are sent to it
-    old  ASK       at its end: do you still?
+    old  LIVE      at its end: are you there?
+    new  LIVES
+    old  CACHE     what is new since
+    old  ASK       do you serve? Read from now on
     new  YES
     new  GOES      it ends itself: do not count on it
+    new  LIVE      until it reads: are you there?
+    old  LIVES
+
+Only one of them reads what arrives, the old one until it asks: a new one that is killed has nothing in hand.
 
 What callers may rely on:
 
@@ -37,10 +44,11 @@ VERSION = 1
 GREETING = struct.Struct(">8sH")
 MAGIC = b"nodehand"
 
-NODE, WANT, LIFELINE, SOCKETS, CACHE, SERVES, ASK, YES, GOES = range(16, 25)
+NODE, WANT, LIFELINE, SOCKETS, CACHE, SERVES, ASK, YES, GOES, LIVE, LIVES = range(16, 27)
 
-ANSWER_S = 0.5
-"""How long a step may take; it takes a millisecond, and a process that is short of CPU a few of them."""
+ANSWER_S = 0.8
+"""How long a step may take. It takes a millisecond, and a process that is throttled may stand still for some tenths
+of a second. After one that is frozen there is time for another one within `succession.HOLD_UP_S`."""
 
 _NODE = struct.Struct(">16sQQ")
 COUNT = struct.Struct(">B")
@@ -83,24 +91,16 @@ class Predecessor:
 
     sockets   As they came, unchecked; the caller's now.
     lifeline  Reading and writing end of the pipe; the caller's now.
+    head      Of the snapshot that follows.
     """
 
-    def __init__(self, channel: Channel, lifeline: tuple[int, int], sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, channel: Channel, lifeline: tuple[int, int], sockets: list[socket.socket], head: bytes
+    ) -> None:
         self.channel = channel
         self.lifeline = lifeline
         self.sockets = sockets
-
-    async def announce(self) -> None:
-        """Say that we serve."""
-        await self.channel.send(SERVES)
-
-    async def confirm(self) -> None:
-        """Say that we still do."""
-        await self.channel.send(YES)
-
-    async def withdraw(self) -> None:
-        """Say that we end."""
-        await self.channel.send(GOES)
+        self.head = head
 
 
 async def meet(address: str, node: bytes) -> Predecessor:
@@ -138,7 +138,7 @@ async def meet(address: str, node: bytes) -> Predecessor:
             taken += channel.take_fds(payload[0])
         reading, writing, *fds = taken
         taken.clear()
-        return Predecessor(channel, (reading, writing), _as_sockets(fds))
+        return Predecessor(channel, (reading, writing), _as_sockets(fds), payload)
     except BaseException as error:
         channel.close()
         for fd in taken:

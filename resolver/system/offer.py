@@ -8,12 +8,14 @@ What callers may rely on:
 """
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from resolver import logs
+from resolver.cache.frames import frame
 from resolver.errors import HandoverFailed
 from resolver.system.channel import FDS_PER_MESSAGE, Channel
 from resolver.system.handover import (
@@ -23,6 +25,8 @@ from resolver.system.handover import (
     COUNT,
     GOES,
     LIFELINE,
+    LIVE,
+    LIVES,
     NODE,
     SERVES,
     SOCKETS,
@@ -36,6 +40,9 @@ from resolver.system.handover import (
 
 STALLED_S = 10.0
 """A successor that takes nothing for so long is given up."""
+
+UPDATE_S = 1.5
+"""What is new in the cache goes out in this time, 100,000 answers, or not at all."""
 
 SUCCESSORS_MAX = 4
 BACKLOG = 8
@@ -53,6 +60,8 @@ class _Successor:
         self.serves = False
         self.served = False
         self.answered: asyncio.Future[bool] | None = None
+        self.known_s = 0.0  # what was stored before this moment is on its way to it
+        self.giving: asyncio.Task[None] | None = None
 
 
 class Offer:
@@ -64,10 +73,14 @@ class Offer:
         node: bytes,
         lifeline: Callable[[], tuple[int, int]],
         sockets: Callable[[], Sequence[int]],
-        snapshot: Callable[[], Iterator[bytes]],
+        snapshot: Callable[[float], tuple[float, Iterator[bytes]]],
         changed: Callable[[], None],
     ) -> None:
-        """Give from now on. `changed` is called when a successor serves, or is gone."""
+        """Give from now on.
+
+        snapshot  Returns a moment and all answers that were stored between the one that it is told and that one.
+        changed   Called when a successor serves, or is gone.
+        """
         self.counts = dict.fromkeys(COUNTS, 0)
         self._listening = listening
         self._node = node
@@ -91,16 +104,37 @@ class Offer:
         return any(each.holds for each in self._successors)
 
     async def confirm(self) -> bool:
-        """Ask the successors that serve whether they still do; one that is stopped or stuck counts no more."""
+        """Let a successor that serves read from now on; return whether one does.
+
+        One that is stopped or stuck counts no more. Before it is asked, it is told what is new in the cache.
+        """
         for each in [each for each in self._successors if each.serves]:
-            each.answered = self._loop.create_future()
-            with suppress(HandoverFailed, TimeoutError):
-                async with asyncio.timeout(ANSWER_S):
-                    await each.channel.send(ASK)
-                    if await each.answered:
-                        return True
+            if await self._ask(each, LIVE) and await self._bring_up_to_date(each) and await self._ask(each, ASK):
+                return True
             each.serves = False
         return False
+
+    async def _ask(self, successor: _Successor, kind: int) -> bool:
+        successor.answered = self._loop.create_future()
+        with suppress(HandoverFailed, TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                await successor.channel.send(kind)
+                return await successor.answered
+        return False
+
+    async def _bring_up_to_date(self, successor: _Successor) -> bool:
+        try:
+            async with asyncio.timeout(UPDATE_S):
+                if successor.giving is not None:
+                    await asyncio.wait({successor.giving})
+                await self._send_cache(successor)
+        except TimeoutError:
+            # It takes nothing, or what is new is too much; half a frame may be on its way.
+            successor.channel.close()
+            return False
+        except HandoverFailed:
+            return False
+        return True
 
     def refuse_more(self) -> None:
         """Take no more successors; those that are connected stay so."""
@@ -145,7 +179,7 @@ class Offer:
                 await channel.send(NODE, self._node)
                 await expect(channel, WANT)
                 await self._give_sockets(successor)
-            giving = logs.hold(self._give_cache(channel), "handing the cache over")
+            successor.giving = giving = logs.hold(self._give_cache(successor), "handing the cache over")
             self._tasks.add(giving)
             giving.add_done_callback(self._tasks.discard)
             while True:
@@ -168,11 +202,15 @@ class Offer:
 
     async def _hear(self, successor: _Successor) -> None:
         kind, _ = await successor.channel.receive()
-        if kind not in {SERVES, YES, GOES}:
+        if kind == LIVE:
+            async with asyncio.timeout(STALLED_S):
+                await successor.channel.send(LIVES)
+            return
+        if kind not in {SERVES, YES, GOES, LIVES}:
             return
         if successor.answered is not None and not successor.answered.done():
             successor.answered.set_result(kind != GOES)
-        # YES without ASK: it was stuck, and is not any more.
+        # An answer that comes late: it was stuck, and is not any more.
         serves = kind != GOES
         if serves != successor.serves:
             successor.serves = serves
@@ -189,16 +227,23 @@ class Offer:
         for at in range(0, len(fds), FDS_PER_MESSAGE):
             some = fds[at : at + FDS_PER_MESSAGE]
             await channel.send(SOCKETS, COUNT.pack(len(some)), some)
-        await channel.send(CACHE)
 
-    async def _give_cache(self, channel: Channel) -> None:
+    async def _give_cache(self, successor: _Successor) -> None:
         try:
-            for piece in self._snapshot():
-                if piece:
-                    async with asyncio.timeout(STALLED_S):
-                        await channel.send_raw(piece)
-                await asyncio.sleep(0)
+            async with asyncio.timeout(None) as patience:
+                await self._send_cache(successor, patience)
         except HandoverFailed:
             pass  # it is gone, and whoever reads the channel is told so, too
         except TimeoutError:
-            channel.close()
+            successor.channel.close()
+
+    async def _send_cache(self, successor: _Successor, patience: asyncio.Timeout | None = None) -> None:
+        """Send what was stored since the last time, with a turn of the loop after each piece."""
+        channel = successor.channel
+        successor.known_s, pieces = self._snapshot(successor.known_s)
+        for piece in itertools.chain((frame(CACHE, next(pieces)),), pieces):
+            if patience is not None:
+                patience.reschedule(self._loop.time() + STALLED_S)
+            if piece:
+                await channel.send_raw(piece)
+            await asyncio.sleep(0)

@@ -22,7 +22,7 @@ from tests.cache.test_snapshot import put
 
 Then = Literal["silent", "closes", "garbage", "trickles"]
 
-OLD_STEPS = ("nothing", "greeting", "node", "lifeline", "sockets", "cache", "head", "half of it", "all of it")
+OLD_STEPS = ("nothing", "greeting", "node", "lifeline", "sockets", "cache", "half of it", "all of it")
 NEW_STEPS = ("nothing", "greeting", "want", "takes all", "serves")
 
 TRICKLE_S = 0.2
@@ -52,8 +52,10 @@ class Old:
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listening.setblocking(False)
         self._task: asyncio.Task[None] | None = None
+        self._words: list[tuple[bytes, list[int]]] = []
 
     async def __aenter__(self) -> Self:
+        self._words = self._all_words(*await asyncio.get_running_loop().run_in_executor(None, _where_we_are))
         self._listening.bind(str(self._path))
         self._listening.listen()
         self._task = asyncio.create_task(self._run())
@@ -79,8 +81,7 @@ class Old:
         loop = asyncio.get_running_loop()
         sock, _ = await loop.sock_accept(self._listening)
         with sock:
-            node = await loop.run_in_executor(None, _where_we_are)
-            for number, (data, fds) in enumerate(self._words(*node)):
+            for number, (data, fds) in enumerate(self._words):
                 if number < self._steps:
                     if number == OLD_STEPS.index("lifeline"):
                         await self._hear(sock, GREETING.size + len(frame(WANT)))
@@ -103,7 +104,7 @@ class Old:
             assert data, "it has closed"
             self.heard += data
 
-    def _words(self, boot_id: bytes, node: bytes) -> list[tuple[bytes, list[int]]]:
+    def _all_words(self, boot_id: bytes, node: bytes) -> list[tuple[bytes, list[int]]]:
         options = CacheOptions(success_capacity=1_000)
         cache = Cache(options, Ledger(10**9))
         for number in range(300):
@@ -117,8 +118,7 @@ class Old:
             (frame(NODE, node), []),
             (frame(LIFELINE), list(self._lifeline)),
             (frame(SOCKETS, COUNT.pack(2)), [sock.fileno() for sock in self.sockets]),
-            (frame(CACHE), []),
-            (snapshot[:HEAD_BYTES], []),
+            (frame(CACHE, snapshot[:HEAD_BYTES]), []),
             (snapshot[HEAD_BYTES:middle], []),
             (snapshot[middle:], []),
         ]
