@@ -249,9 +249,7 @@ class Succession:
                 "resolver_inherited_sockets", "Sockets that came from who served before.", "gauge", (), sockets
             ),
             *(
-                Reading(
-                    "resolver_inherited_answers", "Answers not asked for.", "gauge", (("source", key),), number
-                )
+                Reading("resolver_inherited_answers", "Answers not asked for.", "gauge", (("source", key),), number)
                 for key, number in answers.items()
             ),
             *(

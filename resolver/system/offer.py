@@ -46,6 +46,7 @@ UPDATE_S = 1.5
 
 SUCCESSORS_MAX = 4
 BACKLOG = 8
+ACCEPT_PAUSE_S = 1.0
 
 COUNTS = ("served", "broken", "other_version")
 """What became of those who came."""
@@ -91,7 +92,7 @@ class Offer:
         self._successors: list[_Successor] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(listening.fileno(), self._accept)
+        self._listen()
 
     @property
     def successor_serves(self) -> bool:
@@ -150,10 +151,18 @@ class Offer:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def _listen(self) -> None:
+        if self._listening.fileno() >= 0:
+            self._loop.add_reader(self._listening.fileno(), self._accept)
+
     def _accept(self) -> None:
         try:
             sock, _ = self._listening.accept()
-        except OSError:  # gone again, or no descriptors: who starts goes on without us
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # gone again
+        except OSError:  # no descriptors: the socket stays readable, and looking again at once would spin
+            self._loop.remove_reader(self._listening.fileno())
+            self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
             return
         sock.setblocking(False)
         if len(self._successors) >= SUCCESSORS_MAX:

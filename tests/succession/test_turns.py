@@ -52,8 +52,10 @@ async def test_a_hand_over_is_done_in_slices_on_both_sides(folder: Path) -> None
         with Turns() as turns:
             async with node.serving(config_of(upstream), at=at, handover_dir=str(folder)) as follower:
                 cache, _ = parts_of(follower)
-                while len(cache.success.entries) < ENTRIES:
+                while len(cache.success.entries) < ENTRIES or not server.daemon.succession.successor_serves:
                     await follower.daemon.timers.sleep(0.01)
+                assert await server.daemon.succession.confirm()
+                assert follower.daemon.succession.our_turn
         assert turns.worst <= LIGHT_MAX < turns.total
 
 
