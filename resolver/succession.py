@@ -10,7 +10,7 @@ What callers may rely on:
 - Whatever fails is one line of log; serving goes on without it, and the other process goes on as well.
 - Without a directory, or with one that is not ours alone, all of this does nothing.
 
-While both live, what arrives is read by the older one, until it is told to end or is not there any more (`our_turn`).
+While both live the older one reads what arrives, until it is told to end or is not there any more (`our_turn`).
 
 What is said between the two is in `system.handover`, `system.inheritance` and `system.offer`, the format in
 `cache.snapshot`.
