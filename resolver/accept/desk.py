@@ -78,7 +78,7 @@ class Desk:
         self.begun: dict[Stream, float] = {}
         self.stalled: dict[Stream, float] = {}
         self.closing: dict[Stream, float] = {}
-        self._timers = timers
+        self.timers = timers
         self._loop = asyncio.get_running_loop()
         self._lost = lost
         self._due: deque[Stream] = deque()
@@ -97,7 +97,7 @@ class Desk:
         self.quiet[stream] = None
         if not self._watching:
             self._watching = True
-            self._timers.call_after(WATCH_S, self._watch)
+            self.timers.call_after(WATCH_S, self._watch)
 
     def has_stalled(self, stream: "Stream") -> None:
         """It has more unsent than it may; it reads no more until that is out."""
@@ -152,7 +152,7 @@ class Desk:
                 stream.abort()
         self._watching = bool(self.quiet or self.closing)
         if self._watching:
-            self._timers.call_after(WATCH_S, self._watch)
+            self.timers.call_after(WATCH_S, self._watch)
 
 
 def _since(queue: dict["Stream", float], then_s: float) -> list["Stream"]:

@@ -5,7 +5,8 @@ Works on any stream transport of asyncio or uvloop. The limits and clocks that c
 its turn, unread.
 
 Reading stops while `tcp_pipelined_max` questions wait for upstream, and while more than `tcp_unsent_max_bytes`
-of answers are unsent. A client that has said its last (EOF) still gets every answer. A message that is shorter
+of answers are unsent. A client that has said its last (EOF) still gets every answer. One that we close on our own
+account hears EOF, never a reset: a question that crosses it is asked again elsewhere (RFC 7766 section 6.2.4). A message that is shorter
 than a DNS header cannot be answered, and what follows it cannot be trusted: it counts as the last.
 """
 
@@ -23,6 +24,9 @@ UNSENT_FACTOR = 16
 """A client with 16 x 64 KiB unsent is cut off: it asked for more at once than it reads. `tcp_pipelined_max`
 answers of 8 KiB fit."""
 
+LINGER_S = 0.5
+"""After our EOF, time for a client's own: a round trip, and until its program looks."""
+
 _MAPPED = "::ffff:"
 
 
@@ -30,7 +34,7 @@ class Stream(asyncio.Protocol):
     """One connection. `client_text` is for logs: `10.0.0.7:41832`, `[::1]:53`."""
 
     __slots__ = (
-        "_desk", "_frames", "_gone", "_held", "_last", "_out", "_out_bytes", "_transport", "_turn_is_due",
+        "_desk", "_frames", "_gone", "_held", "_last", "_lingers", "_out", "_out_bytes", "_transport", "_turn_is_due",
         "client_host", "client_port", "outstanding", "quiet_since_s",
     )  # fmt: skip
 
@@ -45,6 +49,7 @@ class Stream(asyncio.Protocol):
         self._gone = False  # closed or closing: nothing more is written
         self._held = False  # reading is paused
         self._last = False  # no more questions will be taken from it
+        self._lingers = False  # it is us who closes: a question may be under way
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._transport: asyncio.Transport | None = None
@@ -86,7 +91,7 @@ class Stream(asyncio.Protocol):
 
     def finish(self) -> None:
         """Take no new questions; close when the answers that it waits for are out."""
-        self._last = True
+        self._last = self._lingers = True
         self._take_turn()
 
     def abort(self) -> None:
@@ -107,14 +112,17 @@ class Stream(asyncio.Protocol):
         self._desk.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._gone:
+            return  # unread, it would make the kernel send a reset
         self._frames.feed(data)
         if not self._turn_is_due:
             self._serve(self._desk.now())
 
     def eof_received(self) -> bool:
-        if self.is_idle:
+        if self.is_idle or self._gone:
             return False  # the transport closes: most clients ask one question and leave
         self.finish()
+        self._lingers = False
         return True  # the transport stays open for our answers
 
     def pause_writing(self) -> None:
@@ -236,5 +244,16 @@ class Stream(asyncio.Protocol):
         desk.quiet.pop(self, None)
         desk.closing[self] = now_s
         self._gone = True
+        transport = self._transport
+        if transport is None:
+            return
+        if self._lingers and transport.can_write_eof():
+            transport.write_eof()
+            self._hold(False)
+            desk.timers.call_after(LINGER_S, self._leave)
+        else:
+            transport.close()
+
+    def _leave(self) -> None:
         if self._transport is not None:
             self._transport.close()

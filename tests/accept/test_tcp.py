@@ -259,6 +259,22 @@ async def test_drain_reads_what_has_arrived_on_open_connections() -> None:
         sock.close()
 
 
+async def test_a_question_that_crosses_our_end_meets_eof_and_no_reset() -> None:
+    async with serving() as served:
+        sock = socket.create_connection((served.host, served.port))
+        await served.until(lambda: served.server.open_connections == 1)
+        sock.setblocking(False)
+        draining = asyncio.create_task(served.server.drain(5.0))
+        loop = asyncio.get_running_loop()
+        assert await loop.sock_recv(sock, 100) == b""
+        for number in range(3):
+            await loop.sock_sendall(sock, frame(question(number)))  # a reset would make the second one fail
+            await served.settled()
+        assert await loop.sock_recv(sock, 100) == b""
+        sock.close()
+        await asyncio.wait_for(draining, 5)
+
+
 async def test_drain_ends_at_its_deadline() -> None:
     async with serving() as served, await served.connect() as client:
         client.send(question(1, b"never"))
