@@ -6,8 +6,9 @@ its turn, unread.
 
 Reading stops while `tcp_pipelined_max` questions wait for upstream, and while more than `tcp_unsent_max_bytes`
 of answers are unsent. A client that has said its last (EOF) still gets every answer. One that we close on our own
-account hears EOF, never a reset: a question that crosses it is asked again elsewhere (RFC 7766 section 6.2.4). A message that is shorter
-than a DNS header cannot be answered, and what follows it cannot be trusted: it counts as the last.
+account hears EOF, never a reset: a question that crosses it is asked again elsewhere (RFC 7766 section 6.2.4). A
+message that is shorter than a DNS header cannot be answered, and what follows it cannot be trusted: it counts as
+the last.
 """
 
 import asyncio
@@ -34,8 +35,8 @@ class Stream(asyncio.Protocol):
     """One connection. `client_text` is for logs: `10.0.0.7:41832`, `[::1]:53`."""
 
     __slots__ = (
-        "_desk", "_frames", "_gone", "_held", "_last", "_lingers", "_out", "_out_bytes", "_transport", "_turn_is_due",
-        "client_host", "client_port", "outstanding", "quiet_since_s",
+        "_desk", "_frames", "_gone", "_held", "_last", "_lingers", "_out", "_out_bytes", "_transport",
+        "_turn_is_due", "client_host", "client_port", "outstanding", "quiet_since_s",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, peer: tuple[Any, ...], now_s: float) -> None:
