@@ -168,9 +168,10 @@ class Fate:
 
     at_s: float
     taken_us: int
-    fate: str  # answered, lost, refused, reset
+    fate: str  # answered, lost, refused, reset, closed
     rcode: int
     by: str
+    again: int  # 1: its connection was closed in order, and it was asked on the next one
 
 
 @dataclass(frozen=True)
@@ -230,8 +231,8 @@ class Load:
         if self._process.returncode:
             raise LabError(f"load ended with {self._process.returncode}: {printed}")
         for line in self._out.read_text().splitlines():
-            at, taken, fate, rcode, address = line.split()
-            self.seen.append(Fate(float(at), int(taken), fate, int(rcode), author(address)))
+            at, taken, fate, rcode, address, again = line.split()
+            self.seen.append(Fate(float(at), int(taken), fate, int(rcode), author(address), int(again)))
         return self.seen
 
     def kill(self) -> None:
@@ -268,6 +269,7 @@ class Sum:
         self.rcodes = Counter(each.rcode for each in answered)
         self.by = Counter(each.by for each in answered)
         self.max_ms = max((each.taken_us / 1e3 for each in answered), default=0.0)
+        self.again = sum(each.again for each in fates)
         self.failed = self.asked - len(answered)
         self.last_failed_s = max((each.at_s for each in fates if each.fate != "answered"), default=None)
 
@@ -279,7 +281,7 @@ class Sum:
     def __str__(self) -> str:
         return (
             f"{self.asked} asked, {dict(self.fates)}, rcodes {dict(self.rcodes)}, by {dict(self.by)},"
-            f" longest {self.max_ms:.1f} ms"
+            f" longest {self.max_ms:.1f} ms" + (f", {self.again} asked again" if self.again else "")
         )
 
 

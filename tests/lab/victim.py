@@ -4,7 +4,7 @@
 
 It is `resolver FLAG...`, with so much memory besides that is really in use, and
 - DIES_AT, unless it is 0, is the step of a hand-over at which it is killed: what it hears from the process before
-  it and says to it is counted from 1;
+  it and says to it is counted from 1; with -1 it lives, and prints each step;
 - SIGUSR2 reads address 0: a real memory fault, in the middle of whatever the loop does;
 - SIGWINCH never returns: the loop is stuck, and no other signal handler of Python's runs any more;
 - SIGTTIN takes memory until the kernel ends it, in a thread that leaves the loop alone until then.
@@ -51,6 +51,8 @@ def die_at(step: int) -> None:
         async def used(*words: Any, **named: Any) -> Any:
             nonlocal done
             done += 1
+            if step < 0:
+                print(f"step {done} of the hand-over: {use.__name__}", flush=True)
             if done == step:
                 print(f"killed at step {step} of the hand-over: {use.__name__}", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)

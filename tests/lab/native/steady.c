@@ -5,15 +5,18 @@
  * Asks for A of the names in turn; a `*` in a name becomes a number of its own each time, so nobody can know it.
  * UDP: SOCKETS sockets in turn, each replaced by a new one (a new source port) after TURN questions; the old one
  * goes on listening until all its questions have ended. TCP: SOCKETS connections that stay open and carry several
- * questions at a time; one that the server has closed is opened again for the next question.
+ * questions at a time; one that the server has closed is opened again for the next question. Questions that met the
+ * end of a connection in order (FIN) are asked again, once, on the next one, as RFC 7766 section 6.2.4 tells clients.
  *
  * SIGTERM ends the asking early; what is in the air is waited for. OUT gets one line for each question, in order:
  *
- *     MONOTONIC_S  TAKEN_US  FATE  RCODE  ADDRESS
+ *     MONOTONIC_S  TAKEN_US  FATE  RCODE  ADDRESS  AGAIN
  *
  * FATE is `answered`, `lost` (nothing within TIMEOUT_MS), `refused` (the socket said ECONNREFUSED while this was its
- * newest question; a late answer is not waited for) or `reset` (its connection ended first). ADDRESS is the last four
- * bytes of the answer, which for a reply without EDNS are its last A record. Standard output gets `asking` at the start.
+ * newest question; a late answer is not waited for), `reset` (its connection was reset) or `closed` (the one that it
+ * was asked on again was closed as well). ADDRESS is the last four
+ * bytes of the answer, which for a reply without EDNS are its last A record; AGAIN is 1 for a question that was asked
+ * twice. Standard output gets `asking` at the start.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,10 +33,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SIZE = 4096, EVENTS = 64, WAITS = 0, ANSWERED, LOST, REFUSED, RESET };
-static const char *const fates[] = {"waits", "answered", "lost", "refused", "reset"};
+enum { SIZE = 4096, EVENTS = 64, WAITS = 0, ANSWERED, LOST, REFUSED, RESET, CLOSED };
+static const char *const fates[] = {"waits", "answered", "lost", "refused", "reset", "closed"};
 
-typedef struct { double sent_s; uint32_t taken_us; uint16_t id; uint8_t fate, rcode; uint32_t address; int conn; } question;
+typedef struct { double sent_s; uint32_t taken_us; uint16_t id; uint8_t fate, rcode, again; uint32_t address; int conn; } question;
 typedef struct { int fd; int asked, open; uint32_t newest; uint8_t in[2 * SIZE]; size_t got; } conn;
 
 static question *questions;
@@ -80,6 +83,27 @@ static void settle_all(int number, int fate)
             settle(&questions[i], fate);
 }
 
+static const char **names;
+static int name_count;
+static void put(uint32_t index, int number);
+
+/* The server has ended this connection in order: ask what still waits on it anew. */
+static void ask_again(int number)
+{
+    close(conns[number].fd);
+    conns[number].fd = -1;
+    uint32_t last = sent;
+    for (uint32_t i = oldest; i < last; i++)
+        if (questions[i].conn == number && questions[i].fate == WAITS) {
+            conns[number].open--;
+            if (questions[i].again++) {
+                conns[number].open++;
+                settle(&questions[i], CLOSED);
+            } else
+                put(i, number);
+        }
+}
+
 static void hang_up(int number, int fate)
 {
     if (conns[number].fd < 0)
@@ -94,7 +118,7 @@ static void dial(int number)
 {
     int yes = 1, size = 1 << 20;
     conn *made = &conns[number];
-    made->asked = made->open = 0;
+    made->asked = 0;
     made->got = 0;
     made->fd = socket(server->ai_family, tcp ? SOCK_STREAM : SOCK_DGRAM | SOCK_NONBLOCK, 0);
     if (made->fd < 0)
@@ -158,20 +182,24 @@ static int choose(int sockets, int turn)
     return current[at] >= 0 ? current[at] : 0;
 }
 
-static void ask(const char *name, int number)
+static void ask(int number)
+{
+    questions[sent] = (question){.sent_s = now_s(), .id = sent & 65535, .conn = number};
+    put(sent++, number);
+}
+
+static void put(uint32_t index, int number)
 {
     uint8_t message[SIZE];
-    question *asked = &questions[sent];
+    question *asked = &questions[index];
     conn *from = &conns[number];
     if (from->fd < 0)
         dial(number);
-    *asked = (question){.sent_s = now_s(), .id = sent & 65535, .conn = number};
     from->open++;
     from->asked++;
-    from->newest = sent;
-    of_id[asked->id] = sent;
-    size_t size = write_question(message + 2, asked->id, name, sent);
-    sent++;
+    from->newest = index;
+    of_id[asked->id] = index;
+    size_t size = write_question(message + 2, asked->id, names[index % name_count], index);
     message[0] = size >> 8;
     message[1] = size & 255;
     if (from->fd < 0) {
@@ -214,7 +242,11 @@ static void take(int number)
                 land(from->in, got);
             continue;
         }
-        if (got <= 0) {
+        if (got == 0) {
+            ask_again(number);
+            return;
+        }
+        if (got < 0) {
             hang_up(number, RESET);
             return;
         }
@@ -249,6 +281,8 @@ int main(int argc, char **argv)
     if (argc < 11)
         return 2;
     tcp = !strcmp(argv[1], "tcp");
+    names = (const char **)argv + 10;
+    name_count = argc - 10;
     double rate = atof(argv[4]), timeout_s = atof(argv[8]) / 1e3;
     int sockets = atoi(argv[6]), turn = atoi(argv[7]);
     struct addrinfo hints = {.ai_socktype = tcp ? SOCK_STREAM : SOCK_DGRAM, .ai_flags = AI_NUMERICHOST};
@@ -271,7 +305,7 @@ int main(int argc, char **argv)
     while (!ending && sent < total) {
         double due_s = begun_s + sent / rate;
         if (now_s() >= due_s)
-            ask(argv[10 + sent % (argc - 10)], choose(sockets, turn));
+            ask(choose(sockets, turn));
         else
             wait_until(due_s);
         if (sent % 16 == 0)
@@ -285,8 +319,8 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < sent; i++) {
         char text[INET_ADDRSTRLEN];
         question *each = &questions[i];
-        fprintf(out, "%.6f %u %s %u %s\n", each->sent_s, each->taken_us, fates[each->fate], each->rcode,
-                inet_ntop(AF_INET, &each->address, text, sizeof text));
+        fprintf(out, "%.6f %u %s %u %s %u\n", each->sent_s, each->taken_us, fates[each->fate], each->rcode,
+                inet_ntop(AF_INET, &each->address, text, sizeof text), each->again);
     }
     return fclose(out) ? 1 : 0;
 }
