@@ -68,9 +68,10 @@ class Pod:
     def remove(self) -> None:
         """Kill its container, and let it end."""
         self.expect_end()
-        self.container.remove()
-        self._thread.join(GRACE_S)
-        self.container.remove()
+        while self._thread.is_alive():
+            # Again, where it was being started anew just now.
+            self.container.remove()
+            self._thread.join(PROBE_EVERY_S)
 
 
 class Kubelet:
