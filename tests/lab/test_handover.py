@@ -1,7 +1,7 @@
 """Updates, ends and restarts under load: nothing is lost, and what was known stays known.
 
-A kubelet rolls updates (`maxSurge: 1`) while pods ask at a steady rate. The issue speaks of 10,000 questions a
-second; two processors that also run the lab bear RATE.
+A kubelet rolls updates (`maxSurge: 1`) while pods ask at a steady rate of 10,000 questions a second, which two
+processors that also run the lab bear.
 """
 
 import signal
@@ -21,7 +21,7 @@ from tests.lab.kubelet import Pod as OurPod
 from tests.lab.lab import Lab
 from tests.lab.spaces import pause, wait_for
 
-RATE = 4000
+RATE = 10_000
 TCP_RATE = 200
 ROLLS = 10
 NAMES = [f"n{number}.lab" for number in range(2000)]
