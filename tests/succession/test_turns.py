@@ -56,13 +56,14 @@ async def test_a_hand_over_is_done_in_slices_on_both_sides(folder: Path) -> None
                     await follower.daemon.timers.sleep(0.01)
                 assert await server.daemon.succession.confirm()
                 assert follower.daemon.succession.our_turn
-        assert turns.worst <= LIGHT_MAX < turns.total
+        # Both processes are in this one loop, and in its turns.
+        assert turns.worst <= 2 * LIGHT_MAX < turns.total
 
 
 async def test_what_does_not_come_in_time_comes_while_we_serve(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resolver.succession.HOLD_UP_S", 0.1)
+    monkeypatch.setattr("resolver.succession.HOLD_UP_S", 0.02)
     async with (
         scripted.running() as upstream,
         node.serving(config_of(upstream), handover_dir=str(folder)) as server,
