@@ -157,6 +157,10 @@ def show_block(screen: show.Screen, workload: str, block: Block) -> None:
 def command(options: argparse.Namespace, workload: str) -> str:
     """How one would measure this again; no path of this machine is in it."""
     words = ["python -m perf", workload, f"--rounds {options.rounds} --scale {options.scale:g}"]
+    if options.peers != list(contestants.PEERS):
+        words.append(f"--peers {','.join(options.peers) or chr(34) * 2}")
+    if options.lanes != list(contestants.LANES):
+        words.append(f"--lanes {','.join(options.lanes)}")
     words += [f"--{name} PATH" for name in ("node-cache", "coredns") if getattr(options, name.replace("-", "_"))]
     return " ".join(words)
 
