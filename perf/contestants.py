@@ -69,7 +69,8 @@ def ours(lane: str) -> Contestant:
 
     def command(plan: Plan) -> list[str]:
         memory = f"{64 + plan.entries * 4 // 1024}MiB"  # 4 KiB for each name: room for stored answer and renderings
-        return [sys.executable, "-m", "resolver", "-conf", corefile(plan), "-lane", lane, "-cache-memory", memory]
+        flags = ["-lane", lane, "-cache-memory", memory, "-handover-dir", str(plan.folder / "handover")]
+        return [sys.executable, "-m", "resolver", "-conf", corefile(plan), *flags]
 
     return Contestant(f"{OURS}, {lane}", command, (sys.executable, "-m", "resolver", "-version"), scraped=True)
 
