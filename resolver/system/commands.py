@@ -93,9 +93,9 @@ def classify(program: str, status: int, said: str) -> CommandFailed:
             program, "failed", f"{line}; mount the host's /run/xtables.lock, so that it can be written"
         )
     if any(words in said for words in _PERMISSION):
-        return CommandFailed(
-            program, "permission", f"{line}; give the container the capability NET_ADMIN, or run as root"
-        )
+        # The legacy variant opens a raw socket.
+        needed = "capabilities NET_ADMIN and NET_RAW" if "legacy" in program else "capability NET_ADMIN"
+        return CommandFailed(program, "permission", f"{line}; give the container the {needed}, or run as root")
     if any(words in said for words in _UNSUPPORTED):
         return CommandFailed(
             program, "unsupported", f"{line}; this kernel, or this version of {program}, cannot do it"

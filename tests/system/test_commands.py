@@ -124,3 +124,9 @@ async def test_a_program_inherits_none_of_our_descriptors_and_speaks_english() -
     *descriptors, language = said.stdout.split()
     assert len(descriptors) <= 4
     assert language == "C"
+
+
+def test_the_legacy_variant_needs_a_raw_socket_too() -> None:
+    said = "iptables v1.8.9 (legacy): can't initialize iptables table `raw': Permission denied (you must be root)"
+    assert "the capabilities NET_ADMIN and NET_RAW" in str(classify("iptables-legacy-save", 3, said))
+    assert "NET_RAW" not in str(classify("iptables-nft-save", 4, said))
