@@ -5,10 +5,10 @@ It works on the same packet cache, renderings, lives and series as the Python la
 same tests and a reload or a scrape cannot tell them apart. A query whose bytes are in the packet cache costs no
 Python call: look up, bring the TTLs to now in place, count, and let the kernel gather the ID and the body.
 
-Attributes of those objects are read at their slots' offsets, found once at import, instead of by name: there are ten
-for each hit. Whatever is not exactly of the expected class goes the way of a miss.
+Attributes of those objects are read at their slots' offsets, found once at import, instead of by name: a hit reads
+seven of them. Whatever is not exactly of the expected class goes the way of a miss.
 
-Longer than 300 lines because it is one module with its C declarations, 60 lines of them.
+Longer than 300 lines because it is one module with its C declarations, 90 lines of them.
 
 `client` of a miss is (address bytes, socket address, control message): raw, and text only where somebody asks.
 """

@@ -61,15 +61,18 @@ class Listener:
         return route.pipeline.answer(question, client, self, route, now_s)
 
     def client_host(self, client: object) -> object:
-        """Return what one client's share of the packet cache is counted by."""
-        raise NotImplementedError
+        """Return what one client's share of the packet cache is counted by.
+
+        What a client is differs by protocol: each one's listener says it.
+        """
+        raise NotImplementedError  # not abstract: tests route questions on a listener without a socket
 
     def send(self, response: bytes, client: object) -> None:
         """Send an answer that a flight brought. Never raises: a client that is gone is no error.
 
         Here is no socket: each protocol's listener says how.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # as above
 
     def _route(self, question: Question) -> Route | None:
         """Return the route of the longest zone above the name; type DS belongs to the parent's side of a cut."""

@@ -53,17 +53,16 @@ class _Asker:
         self.socket.send(self.wire)
 
 
-class Load:
-    """UDP questions for `names` in turn, `per_s` a second, from `clients` sockets, in a thread of its own."""
+class _InThread:
+    """A client in a thread of its own; `_run` asks until `_ends` is set, and writes into `tally`."""
 
-    def __init__(self, address: tuple[str, int], names: Sequence[str], per_s: int, clients: int = 16) -> None:
+    def __init__(self, address: tuple[str, int], names: Sequence[str], per_s: int, thread: str) -> None:
         self.tally = Tally()
         self._address = address
         self._names = names
         self._pause_s = 1 / per_s
-        self._clients = clients
         self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load")
+        self._thread = threading.Thread(target=self._run, name=thread)
 
     def start(self) -> None:
         self._thread.start()
@@ -73,6 +72,17 @@ class Load:
         self._ends.set()
         self._thread.join(2 * PATIENCE_S)
         return self.tally
+
+    def _run(self) -> None:
+        raise NotImplementedError  # each protocol asks in its own way
+
+
+class Load(_InThread):
+    """UDP questions for `names` in turn, `per_s` a second, from `clients` sockets, in a thread of its own."""
+
+    def __init__(self, address: tuple[str, int], names: Sequence[str], per_s: int, clients: int = 16) -> None:
+        super().__init__(address, names, per_s, "load")
+        self._clients = clients
 
     def _run(self) -> None:
         idle = [_Asker(self._address) for _ in range(self._clients)]
@@ -120,7 +130,7 @@ class Load:
         return True
 
 
-class TcpLoad:
+class TcpLoad(_InThread):
     """One TCP client that keeps its connection, with `fresh` one for each question.
 
     A connection that is closed between an answer and the next question is no loss: the question goes out again
@@ -128,21 +138,8 @@ class TcpLoad:
     """
 
     def __init__(self, address: tuple[str, int], names: Sequence[str], per_s: int, *, fresh: bool = False) -> None:
-        self.tally = Tally()
-        self._address = address
-        self._names = names
-        self._pause_s = 1 / per_s
+        super().__init__(address, names, per_s, "tcp load")
         self._fresh = fresh
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tcp load")
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def end(self) -> Tally:
-        self._ends.set()
-        self._thread.join(2 * PATIENCE_S)
-        return self.tally
 
     def _run(self) -> None:
         stream: socket.socket | None = None
