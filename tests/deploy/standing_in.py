@@ -49,7 +49,7 @@ CONFINED = [
 ]
 METRICS = "http://127.0.0.1:9253/metrics"
 BROUGHT = 'resolver_interception{family="1"} 1.0'
-BROUGHT_S = 10.0
+BROUGHT_S = READY_S = 10.0
 THIS_TREE = (sys.executable, "-m", "resolver")
 SOCKET = Path("/run/resolver/probe")
 SNAPSHOT = Path("/var/lib/node-resolver/handover/cache.snapshot")
@@ -123,8 +123,20 @@ def tell(asked: str) -> None:
     if SOCKET.exists():
         probe = os.environ["PROBE"].split() if "PROBE" in os.environ else [*THIS_TREE, "probe"]
         for word in ("health", "ready"):
-            said = subprocess.run([*probe, word, SOCKET], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-            print(word, said.stdout.strip())
+            print(word, soon_ok([*probe, word, str(SOCKET)]))
+
+
+def soon_ok(probe: list[str]) -> str:
+    """Ask as a kubelet does, again until it is OK or has had its time; return what was said last.
+
+    Ready comes after the first answer: a pod that is brought here must already be answered.
+    """
+    until_s = time.monotonic() + READY_S
+    while True:
+        said = subprocess.run(probe, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+        if said == "OK" or time.monotonic() > until_s:
+            return said
+        time.sleep(0.1)  # between two probes of a kubelet, which this stands in for
 
 
 def are_brought(us: subprocess.Popen[bytes]) -> bool:
