@@ -24,6 +24,7 @@ need nft nftables
 need iptables iptables
 need conntrack conntrack
 need cc gcc
+need musl-gcc musl-tools
 # The compiled lane is built for the tests, and needs what Python's own headers say.
 header='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
 "${PYTHON:-python3}" -c "$header" 2>/dev/null || missing="$missing python3-dev"

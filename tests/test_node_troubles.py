@@ -1,6 +1,7 @@
 """What a process cannot do to its node is said once, counted each time and tried again; crashes make it slow."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +104,7 @@ async def test_what_cannot_be_done_leaves_the_rest_as_it_should_be(
 
 def crashed(directory: Path, began_s: float) -> None:
     """What a process leaves behind that was killed."""
-    (directory / f"intercepting-{int(began_s):016x}").write_text(f"{began_s}\n")
+    (directory / f"intercepting-{os.urandom(8).hex()}").write_text(f"{began_s}\n")
 
 
 def files(directory: Path) -> int:

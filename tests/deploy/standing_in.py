@@ -114,7 +114,7 @@ def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
         child.wait()
 
 
-def tell(asked: str) -> None:
+def tell(asked: str, us: subprocess.Popen[bytes]) -> None:
     """Print what clients are told by the server at this address."""
     question = dns.message.make_query(NAME, "A")
     for name, ask in (("udp", dns.query.udp), ("tcp", dns.query.tcp)):
@@ -123,10 +123,10 @@ def tell(asked: str) -> None:
     if SOCKET.exists():
         probe = os.environ["PROBE"].split() if "PROBE" in os.environ else [*THIS_TREE, "probe"]
         for word in ("health", "ready"):
-            print(word, soon_ok([*probe, word, str(SOCKET)]))
+            print(word, soon_ok([*probe, word, str(SOCKET)], us))
 
 
-def soon_ok(probe: list[str]) -> str:
+def soon_ok(probe: list[str], us: subprocess.Popen[bytes]) -> str:
     """Ask as a kubelet does, again until it is OK or has had its time; return what was said last.
 
     Ready comes after the first answer: a pod that is brought here must already be answered.
@@ -136,7 +136,9 @@ def soon_ok(probe: list[str]) -> str:
         said = subprocess.run(probe, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
         if said == "OK" or time.monotonic() > until_s:
             return said
-        time.sleep(0.1)  # between two probes of a kubelet, which this stands in for
+        with suppress(subprocess.TimeoutExpired):
+            us.wait(0.1)
+            return "ended"
 
 
 def are_brought(us: subprocess.Popen[bytes]) -> bool:
@@ -166,7 +168,7 @@ def main(folder: str, *arguments: str) -> None:
     ):
         for host in (DEMO, asked):
             assert process.answers(host, 53, lambda: us.poll() is not None), "no answer"
-        tell(asked)
+        tell(asked, us)
         if RIGHTS:
             print("interception", "on" if are_brought(us) else "off")
         os.kill(us.pid, signal.SIGTERM)
