@@ -7,8 +7,11 @@ try:
 except ImportError:  # a build without isolation and without Cython: the Python lane serves
     lanes = []
 else:
-    source = Extension("resolver.accept.lane", ["resolver/accept/lane.pyx"], extra_compile_args=["-O3"])
-    lanes = cythonize([source], language_level=3, quiet=True, build_dir="build/cython")
+    sources = [
+        Extension(f"resolver.accept.{name}", [f"resolver/accept/{name}.pyx"], extra_compile_args=["-O3"])
+        for name in ("lane", "codec")
+    ]
+    lanes = cythonize(sources, language_level=3, quiet=True, build_dir="build/cython")
     for lane in lanes:
         lane.optional = True  # a compiler that is missing or fails is a warning; cythonize does not keep this
 

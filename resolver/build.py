@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from resolver import logs
-from resolver.accept import sockets
+from resolver.accept import lanes, sockets
 from resolver.cache.cache import Cache
 from resolver.forward.discover import Address, Discovery
 from resolver.forward.forwarder import Forwarder
@@ -61,6 +61,7 @@ class Parts:
         self.routes: dict[Place, list[Route]] = {}
         self.pipelines: list[Pipeline] = []
         self._kept = kept
+        self._codec = lanes.chosen(settings.process.lane)[1]
         self._discoveries: list[Discovery] = []
         self._closing: list[Upstream] = []
         self._forwarders: list[Forwarder] = []
@@ -146,6 +147,8 @@ class Parts:
             error_log=error_log,
             loops=loops,
             rotation=Rotation(block.loadbalance) if block.loadbalance is not None else None,
+            scan=self._codec.scan,
+            fit=self._codec.fit,
         )
 
         def recovered() -> None:

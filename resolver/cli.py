@@ -85,7 +85,8 @@ def _asked(what: str) -> str:
         from importlib.util import find_spec
 
         kernel, machine = os.uname().sysname.lower(), os.uname().machine
-        lane = "compiled" if find_spec("resolver.accept.lane") else "python"
+        built = all(find_spec(f"resolver.accept.{name}") for name in ("lane", "codec"))
+        lane = "compiled" if built else "python"
         return f"node-resolver-{VERSION}\n{kernel}/{machine}, python{sys.version.split()[0]}, {lane} lane\n"
     if what == "plugins":
         return "".join(f"dns.{word}\n" for word in sorted((*directives.WORDS, "import")))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from resolver import logs
 from resolver.accept import sockets
-from resolver.accept.lanes import Lane, listener_class
+from resolver.accept.lanes import Lane, chosen
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.tcp_listener import TcpListener
@@ -44,7 +44,7 @@ class Listeners:
         self._kept = kept
         self._shared = shared
         self._options = AcceptOptions()
-        self._lane = listener_class(lane)
+        self._udp_class, self._codec = chosen(lane)
         self._leaving: dict[Place, asyncio.Task[None]] = {}
         self._inherited: dict[tuple[str, int, int], socket.socket] = {}
         self._closed = False
@@ -209,7 +209,7 @@ class Listeners:
             )
         family = "2" if ":" in host else "1"
         kept = self._kept
-        udp = self._lane(
+        udp = self._udp_class(
             udp_socket,
             ListenerLabels(label, "udp", family),
             self._options,
@@ -219,7 +219,13 @@ class Listeners:
         )
         tcp_labels = ListenerLabels(label, "tcp", family)
         return udp, TcpListener(
-            tcp_socket, tcp_labels, self._options, kept.series, PacketCache(kept.ledger), kept.timers
+            tcp_socket,
+            tcp_labels,
+            self._options,
+            kept.series,
+            PacketCache(kept.ledger),
+            kept.timers,
+            self._codec.decode,
         )
 
     def _close_inherited(self) -> None:

@@ -28,7 +28,7 @@ from resolver.forward.forwarder import Forwarder
 from resolver.forward.loops import TYPE_HINFO, LoopWatch
 from resolver.metrics import CacheCounters
 from resolver.reply import failures
-from resolver.reply.fit import STREAM_BYTES, fit
+from resolver.reply.fit import STREAM_BYTES, Fit, fit
 from resolver.reply.rotate import Ring, Rotation
 from resolver.report.series import ListenerLabels, SeriesTable
 from resolver.wire.answer import Refusal
@@ -110,8 +110,13 @@ class Pipeline:
         error_log: ErrorLog | None = None,
         loops: LoopWatch | None = None,
         rotation: Rotation | None = None,
+        scan: Callable[[bytes, int], Scan] = scan,
+        fit: Fit = fit,
     ) -> None:
-        """Put the stages together. A query log sees each answer, so with one none comes from a rendering."""
+        """Put the stages together. A query log sees each answer, so with one none comes from a rendering.
+
+        scan, fit  In Python unless the compiled ones of `accept.codec` are given.
+        """
         self.cache = cache
         self.flights = flights
         self.forwarders: tuple[Forwarder, ...] = ()
@@ -122,6 +127,8 @@ class Pipeline:
         self.error_log = error_log
         self.loops = loops
         self.rotation = rotation
+        self._scan = scan
+        self._fit = fit
 
     def use(self, forwarders: Sequence[Forwarder]) -> None:
         """Forward by these; they call `landed`, so they are made after the pipeline."""
@@ -197,7 +204,7 @@ class Pipeline:
         found: Scan | None = None
         if packet is not None:
             try:
-                found = scan(packet, 11 + len(key))
+                found = self._scan(packet, 11 + len(key))
             except Malformed:
                 refusal = _BAD_ANSWER
             else:
@@ -241,7 +248,7 @@ class Pipeline:
             if ring is not None:
                 packet, turned = ring.turn(0)
                 ttl_offsets = turned if ttl_offsets else ()
-        response = fit(question, packet, ttl_offsets, elapsed_s, entry.floor_s, listener.max_bytes, 0, opt)
+        response = self._fit(question, packet, ttl_offsets, elapsed_s, entry.floor_s, listener.max_bytes, 0, opt)
         series = self.series.count(
             listener.labels, route.zone, route.view, question.qtype, entry.rcode, question.do, "cache",
             question.size_bytes, len(response), 0.0, KIND_LABELS[kind],
@@ -267,7 +274,7 @@ class Pipeline:
         if question.qclass == CLASS_CH:
             own = selfcheck.answer(question)
             if own is not None:
-                return fit(question, own.packet, (), 0, 0, listener.max_bytes, AA)
+                return self._fit(question, own.packet, (), 0, 0, listener.max_bytes, AA)
         refusal = check.check(question.qtype, question.qclass)
         if question.qtype == TYPE_HINFO and self.loops is not None and self.loops.seen(question.name):
             refusal = check.OUR_OWN
@@ -331,7 +338,7 @@ class Pipeline:
             packet = packet if ring is None else ring.turn(0).packet
         code = EDE_STALE_NXDOMAIN if entry.rcode == NXDOMAIN else EDE_STALE
         opt = opt_record(do=question.do, ede_code=code, ede_text="the upstream did not answer in time")
-        response = fit(question, packet, (), 0, 0, listener.max_bytes, 0, opt)
+        response = self._fit(question, packet, (), 0, 0, listener.max_bytes, 0, opt)
         route.counters.served_stale += 1
         self._note(waiter, response, "cache", now_s, KIND_LABELS[entry.kind])
         return response
@@ -397,7 +404,7 @@ class Pipeline:
             listener, client, question, route, started_s = waiter
             if orders is not None:
                 packet = next(orders)
-            response = fit(question, packet, (), 0, 0, listener.max_bytes, authoritative)
+            response = self._fit(question, packet, (), 0, 0, listener.max_bytes, authoritative)
             self.series.count(
                 listener.labels, route.zone, route.view, question.qtype, rcode, question.do, "forward",
                 question.size_bytes, len(response), now_s - started_s,

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from typing import Any
 
+from resolver.accept.codec import decode
 from resolver.accept.lane import Lane
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
@@ -26,6 +27,7 @@ class CompiledUdpListener(UdpListener):
     ) -> None:
         """Take over `sock`, bound and non-blocking. Nothing is read before `start`."""
         super().__init__(sock, labels, options, series, packets, now)
+        self._decode = decode
         self._lane = Lane(sock.fileno(), options.udp_batch_compiled, self._wildcard, now)
 
     def start(self) -> None:

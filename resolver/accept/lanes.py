@@ -1,16 +1,37 @@
-"""Which lane answers: the compiled one where it was built, else the Python one, or the one that was asked for."""
+"""Which code answers: what was compiled where it was built, else Python, or the one that was asked for.
 
-from typing import Literal
+The *lane* of a UDP socket is its packet cache and batch loop; the *codec* reads queries and upstream's answers and
+writes ours. Both are there twice, with one contract.
+"""
 
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from resolver.accept.decode import Rejection, decode
 from resolver.accept.udp import UdpListener
 from resolver.errors import ResolverError
+from resolver.reply.fit import Fit, fit
+from resolver.wire.question import Question
+from resolver.wire.ttls import Scan, scan
+
+
+class Codec(NamedTuple):
+    """From bytes to what they say and back; each field says its contract in its Python module."""
+
+    decode: Callable[[bytes], Question | Rejection | None]
+    scan: Callable[[bytes, int], Scan]
+    fit: Fit
+
+
+IN_PYTHON = Codec(decode, scan, fit)
 
 try:
+    from resolver.accept import codec as _codec
     from resolver.accept.compiled import CompiledUdpListener
 except ImportError:  # no C compiler when the package was installed
-    _COMPILED: type[UdpListener] | None = None
+    _COMPILED: tuple[type[UdpListener], Codec] | None = None
 else:
-    _COMPILED = CompiledUdpListener
+    _COMPILED = CompiledUdpListener, Codec(_codec.decode, _codec.scan, _codec.fit)
 
 Lane = Literal["auto", "python", "compiled"]
 
@@ -20,8 +41,11 @@ def is_built() -> bool:
     return _COMPILED is not None
 
 
-def listener_class(lane: Lane) -> type[UdpListener]:
-    """Return the class of UDP listeners. Raises ResolverError if `compiled` is asked for and was not built."""
+def chosen(lane: Lane) -> tuple[type[UdpListener], Codec]:
+    """Return the class of UDP listeners and the codec.
+
+    Raises ResolverError if `compiled` is asked for and was not built.
+    """
     if lane != "python" and _COMPILED is not None:
         return _COMPILED
     if lane == "compiled":
@@ -29,7 +53,7 @@ def listener_class(lane: Lane) -> type[UdpListener]:
             "-lane compiled: this installation has no compiled lane; install a C compiler and the package again, "
             "or leave -lane out"
         )
-    return UdpListener
+    return UdpListener, IN_PYTHON
 
 
 def lane_of(listener: UdpListener) -> Literal["python", "compiled"]:

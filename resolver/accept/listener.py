@@ -4,7 +4,7 @@ A listener owns its socket, its packet cache, its table of zones and its labels.
 one assignment; the socket stays. UDP (`accept.udp`) and TCP (`accept.tcp`) build on this.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from resolver.accept.decode import Rejection, decode
 from resolver.accept.packets import PacketCache
@@ -23,13 +23,21 @@ Table = dict[bytes, Route]
 class Listener:
     """What both protocols share."""
 
-    def __init__(self, labels: ListenerLabels, max_bytes: int, series: SeriesTable, packets: PacketCache) -> None:
+    def __init__(
+        self,
+        labels: ListenerLabels,
+        max_bytes: int,
+        series: SeriesTable,
+        packets: PacketCache,
+        decode: Callable[[bytes], Question | Rejection | None] = decode,
+    ) -> None:
         self.labels = labels
         self.max_bytes = max_bytes
         self.packets = packets
         self.series = series
         self.dropped_short = 0
         self.dropped_answers = 0
+        self._decode = decode
         self._table: Table = {}
         self._only: Route | None = None
 
@@ -50,7 +58,7 @@ class Listener:
 
     def answer(self, query: bytes, client: object, now_s: float) -> bytes | None:
         """Return the answer to the query, or None: a flight has it, or silence is right. Never raises."""
-        question = decode(query)
+        question = self._decode(query)
         if type(question) is not Question:
             return self._reject(query, question)
         route = self._only

@@ -1,8 +1,10 @@
 """The TCP listener: `Listener`'s questions and routes over `TcpServer`'s connections. `client` is the stream."""
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
+from resolver.accept.decode import Rejection, decode
 from resolver.accept.listener import Listener
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
@@ -11,6 +13,7 @@ from resolver.accept.tcp import TcpServer
 from resolver.clock import Timers
 from resolver.reply.fit import STREAM_BYTES
 from resolver.report.series import ListenerLabels, SeriesTable
+from resolver.wire.question import Question
 
 
 class TcpListener(Listener):
@@ -24,9 +27,10 @@ class TcpListener(Listener):
         series: SeriesTable,
         packets: PacketCache,
         timers: Timers,
+        decode: Callable[[bytes], Question | Rejection | None] = decode,
     ) -> None:
         """Take over `sock`, bound, listening and non-blocking."""
-        super().__init__(labels, STREAM_BYTES, series, packets)
+        super().__init__(labels, STREAM_BYTES, series, packets, decode)
         self.sock = sock
         self.server = TcpServer(sock, self.answer, options, timers, timers.now)
 

@@ -8,6 +8,7 @@ query's, AD is upstream's and shown only to who set AD or DO, AA only where the 
 """
 
 import struct
+from typing import Protocol
 
 from resolver.wire.edns import PLAIN
 from resolver.wire.header import AD, CD, HEADER, HEADER_BYTES, QR, RA, RCODE_MASK, RD, TC
@@ -16,6 +17,24 @@ from resolver.wire.ttls import age_in_place, skip_name
 
 STREAM_BYTES = 65535
 MIN_UDP_BYTES = 512
+
+
+class Fit(Protocol):
+    """`fit`, here in Python and in `accept.codec` in C."""
+
+    def __call__(
+        self,
+        question: Question,
+        packet: bytes,
+        ttl_offsets: tuple[int, ...],
+        elapsed_s: int,
+        floor_s: int,
+        max_bytes: int,
+        authoritative: int = 0,
+        opt: bytes | None = None,
+    ) -> bytes:
+        """Return the whole answer."""
+
 
 _RDLENGTH = struct.Struct(">H")
 

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from resolver.accept.decode import Rejection, decode
 from resolver.wire.question import CD_BIT, DO_BIT, Question
+from tests.support import codecs
+
+codec = codecs.both(__name__, "decode")
 
 
 def wire(name: str = "web.example.", rdtype: str = "A", **options: object) -> bytes:

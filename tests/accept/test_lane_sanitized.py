@@ -1,6 +1,6 @@
-"""The compiled lane under AddressSanitizer and UBSan: its own tests and the fuzz law, and not one report.
+"""Compiled lane and codec under AddressSanitizer and UBSan: their own tests and the fuzz laws, and not one report.
 
-The lane is built once more into a copy of the package, with both sanitizers, and its tests run there in a process
+Both are built once more into a copy of the package, with both sanitizers, and their tests run there in a process
 that has their libraries loaded. Any report ends that process.
 """
 
@@ -16,12 +16,20 @@ BUILD = """
 from setuptools import Extension, setup
 from Cython.Build import cythonize
 flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-source = "resolver/accept/lane.pyx"
-lane = Extension("resolver.accept.lane", [source], extra_compile_args=flags, extra_link_args=flags)
-setup(name="sanitized", packages=[], ext_modules=cythonize([lane], language_level=3, quiet=True))
+modules = [
+    Extension(
+        f"resolver.accept.{name}", [f"resolver/accept/{name}.pyx"], extra_compile_args=flags, extra_link_args=flags
+    )
+    for name in ("lane", "codec")
+]
+setup(name="sanitized", packages=[], ext_modules=cythonize(modules, language_level=3, quiet=True))
 """
 
-TESTS = tuple(f"tests/accept/test_{name}.py" for name in ("udp", "packets", "rings", "lane_fuzz"))
+TESTS = (
+    *(f"tests/accept/test_{name}.py" for name in ("udp", "packets", "rings", "lane_fuzz", "decode", "codec")),
+    "tests/wire/test_ttls.py",
+    "tests/reply/test_fit.py",
+)
 
 
 def library(name: str) -> str:
@@ -34,7 +42,7 @@ def library(name: str) -> str:
 
 def build(folder: Path) -> None:
     """Copy package and tests into `folder` and build the sanitized lane there."""
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", "lane.c")
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "lane.c", "codec.c")
     for part in ("resolver", "tests"):
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -q\n")
@@ -58,7 +66,17 @@ def environment() -> dict[str, str]:
 
 def test_not_one_report(tmp_path: Path) -> None:
     build(tmp_path)
-    command = [sys.executable, "-m", "pytest", *TESTS, "-k", "compiled or lanes", "-s", "-p", "no:faulthandler"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *TESTS,
+        "-k",
+        "compiled or lanes or both",
+        "-s",
+        "-p",
+        "no:faulthandler",
+    ]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400, check=False
     )

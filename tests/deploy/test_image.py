@@ -67,6 +67,7 @@ def test_the_context_has_what_is_copied_and_no_more() -> None:
         "tests/conftest.py",
         "docs/README.md",
         "resolver/accept/lane.c",
+        "resolver/accept/codec.c",
         ".venv/bin/python",
     ):
         assert ignored(other), other
@@ -113,7 +114,8 @@ def built() -> Iterator[Path]:
 
 def test_the_environment_has_the_compiled_lane_and_no_pip(built: Path) -> None:
     inside = built / "opt/resolver"
-    assert len(list(inside.rglob("site-packages/resolver/accept/lane.*.so"))) == 1
+    for name in ("lane", "codec"):
+        assert len(list(inside.rglob(f"site-packages/resolver/accept/{name}.*.so"))) == 1
     assert not list(inside.rglob("site-packages/pip"))
     packages = {path.name for path in inside.rglob("site-packages/*.dist-info")}
     for name, version in CONSTRAINTS.items():

@@ -19,7 +19,9 @@ from resolver.wire.edns import EDE_STALE, opt_record
 from resolver.wire.header import AA
 from resolver.wire.question import Question
 from resolver.wire.ttls import Scan, scan
+from tests.support import codecs
 
+codec = codecs.both(__name__, "fit")
 LISTENER_BYTES = 1232
 
 A = "web.example. 300 IN A 192.0.2.7"

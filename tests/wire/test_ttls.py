@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from resolver.errors import Malformed
 from resolver.wire.ttls import age_ttls, clamp_ttls, scan
+from tests.support import codecs
+
+codec = codecs.both(__name__, "scan")
 
 
 def answer(*records: str, section: str = "answer", edns: bool = False, question: str = "web.example.") -> bytes:
