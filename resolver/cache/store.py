@@ -34,12 +34,17 @@ class Store:
         ledger.purses.append(self)
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Keep `entry` under `key`; renderings of the one it replaces are dead at once."""
+        """Keep `entry` under `key`; renderings of the one it replaces are dead at once.
+
+        How popular the old one was goes on counting: a TTL of 5 s is no reason to forget it (CoreDNS copies it, too).
+        """
         entries = self.entries
         size = entry.size_bytes
         old = entries.pop(key, None)
         if old is not None:
             old.life.until_s = 0.0
+            entry.life.uses = old.life.uses
+            entry.life.used_s = old.life.used_s
             size -= old.size_bytes
         entries[key] = entry
         self.size_bytes += size
