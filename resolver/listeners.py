@@ -214,7 +214,7 @@ class Listeners:
             ListenerLabels(label, "udp", family),
             self._options,
             kept.series,
-            PacketCache(kept.ledger),
+            PacketCache(kept.ledger, self._udp_class.new_table),
             kept.timers.now,
         )
         tcp_labels = ListenerLabels(label, "tcp", family)

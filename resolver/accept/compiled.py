@@ -5,7 +5,7 @@ import socket
 from typing import Any
 
 from resolver.accept.codec import decode
-from resolver.accept.lane import Lane
+from resolver.accept.lane import Lane, Table
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.udp import UdpListener
@@ -15,6 +15,8 @@ from resolver.report.series import ListenerLabels, SeriesTable
 
 class CompiledUdpListener(UdpListener):
     """One UDP socket. `client` is raw: (address bytes, socket address, control message)."""
+
+    new_table = Table
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ that answers next (`follow`), and after a hit the lane puts that one into the ta
 It is a cycle of objects, and the collector is off: who drops one cuts it (`follow = None`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from resolver.report.series import Series
@@ -99,11 +99,13 @@ class Rendering:
 class PacketCache:
     """The renderings of one listener."""
 
-    __slots__ = ("_added", "_swept", "ledger", "table")
+    __slots__ = ("_added", "_new_table", "_swept", "ledger", "table")
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, new_table: Callable[[], Any] = dict) -> None:
+        """Keep nothing yet. `new_table` makes what renderings are kept in: a dict, or what a lane looks into."""
         self.ledger = ledger
-        self.table: dict[bytes, Rendering] = {}
+        self._new_table = new_table
+        self.table: dict[bytes, Rendering] = new_table()
         self._swept: list[bytes] = []
         self._added: dict[object, int] = {}
 
@@ -205,7 +207,7 @@ class PacketCache:
 
     def clear(self) -> None:
         """Drop everything, as a reload does: labels and options are new."""
-        table, self.table = self.table, {}
+        table, self.table = self.table, self._new_table()
         self._swept = []
         self.ledger.abandon(table, kill=False)
 

@@ -11,6 +11,7 @@ On a wildcard address the kernel is asked which address each query came to, and 
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from resolver.accept import sockets
@@ -34,6 +35,9 @@ _IP_PKTINFO = 8  # linux/in.h; the socket module has it since Python 3.12
 
 class UdpListener(Listener):
     """One UDP socket. `client` is the peer's address tuple, on a wildcard socket with where it asked."""
+
+    new_table: Callable[[], Any] = dict
+    """Makes the table that this lane wants in its packet cache."""
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ and a clock that only the test moves. `LANES` is the list that tests are paramet
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import dns.rrset
 import pytest
 
 from resolver.accept.compiled import CompiledUdpListener
+from resolver.accept.lane import Table
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.udp import UdpListener
@@ -25,11 +27,11 @@ from tests.support.addresses import loopback
 
 LANES: list[Any] = [
     pytest.param((UdpListener, PacketCache), id="python"),
-    pytest.param((CompiledUdpListener, PacketCache), id="compiled"),
+    pytest.param((CompiledUdpListener, partial(PacketCache, new_table=Table)), id="compiled"),
 ]
-"""Listener class and packet cache class. The compiled lane must be built: `make test` does, with a C compiler."""
+"""Listener class and what makes its packet cache. The compiled lane must be built: `make test` does that."""
 
-Lane = tuple[type[UdpListener], type[PacketCache]]
+Lane = tuple[type[UdpListener], Callable[[Ledger], PacketCache]]
 
 LABELS = ListenerLabels("dns://:53", "udp", "1")
 PATIENCE_S = 5.0
@@ -101,7 +103,7 @@ class Bench:
         sock: socket.socket | None = None,
     ) -> None:
         """`host` is bound, `ask_at` asked; both a loopback address of their own unless given."""
-        listener_class, packets_class = lane
+        listener_class, new_packets = lane
         bound = host or loopback()
         family = socket.AF_INET6 if ":" in bound else socket.AF_INET
         self.sock = sock or socket.socket(family, socket.SOCK_DGRAM)
@@ -110,7 +112,7 @@ class Bench:
         self.clock = Clock()
         self.ledger = Ledger(budget_bytes)
         self.series = SeriesTable()
-        self.packets = packets_class(self.ledger)
+        self.packets = new_packets(self.ledger)
         self.passed_up: list[bytes] = []
         self.clients: list[Any] = []
         self.reply: Callable[[bytes], bytes | None] = lambda _query: None

@@ -3,6 +3,8 @@
 `test_lane_sanitized` runs this file again against a lane built with AddressSanitizer and UBSan.
 """
 
+from functools import partial
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +46,7 @@ def run(
 ) -> tuple[list[bytes], tuple[int, ...]]:
     """Send everything through one lane, step by step; return what the client got and what was counted."""
     got: list[bytes] = []
-    with Bench((lane, PacketCache)) as bench:
+    with Bench((lane, partial(PacketCache, new_table=lane.new_table))) as bench:
         bench.reply = lambda wire: wire[:2] + MISS_ANSWER if len(wire) % 2 else None
         kept = []
         for wire, number in zip(KNOWN, ORDERS, strict=True):

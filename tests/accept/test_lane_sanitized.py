@@ -26,7 +26,10 @@ setup(name="sanitized", packages=[], ext_modules=cythonize(modules, language_lev
 """
 
 TESTS = (
-    *(f"tests/accept/test_{name}.py" for name in ("udp", "packets", "rings", "lane_fuzz", "decode", "codec")),
+    *(
+        f"tests/accept/test_{name}.py"
+        for name in ("udp", "packets", "rings", "table", "lane_fuzz", "decode", "codec")
+    ),
     "tests/wire/test_ttls.py",
     "tests/reply/test_fit.py",
 )
@@ -72,7 +75,7 @@ def test_not_one_report(tmp_path: Path) -> None:
         "pytest",
         *TESTS,
         "-k",
-        "compiled or lanes or both",
+        "compiled or lanes or both or table",
         "-s",
         "-p",
         "no:faulthandler",

@@ -109,11 +109,11 @@ def test_a_ring_for_which_there_is_no_room_is_not_kept_in_part(lane: Lane) -> No
     orders = orders_of(wire, addresses=8)
     with Bench(lane, budget_bytes=1_000) as bench:
         keep_ring(bench, wire, orders)
-        assert bench.packets.table == {}
+        assert not bench.packets.table
         bench.keep(wire, orders[0])
         assert bench.ask(wire) == orders[0]
         keep_ring(bench, wire, orders)  # nor is what it would have replaced
-        assert bench.packets.table == {}
+        assert not bench.packets.table
         assert bench.ledger.used_bytes == 0
 
 
