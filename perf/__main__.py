@@ -10,8 +10,9 @@
     --report            rewrite docs/performance.md and its pictures from FILE (docs/performance.json);
                         without workloads nothing is measured
 
-The server has one processor, load and upstream have the other. Loopback only. Ctrl-C ends everything that was
-started; what is finished by then is in FILE.
+The server has one processor, load and upstream have the other. As root each server has a network namespace of its
+own, in which ours and node-cache set up the node as they would; else all are on loopback addresses and nobody does.
+No packet leaves the machine. Ctrl-C ends everything that was started; what is finished by then is in FILE.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from perf import contestants, cpu, machine, report, results, show
+from perf import contestants, cpu, machine, places, report, results, show
 from perf.bench import Bench
 from perf.contestants import Contestant
 from perf.load import Load, compile_native
@@ -34,6 +35,8 @@ from tests.support.unbound import UnboundError
 
 DOCS = contestants.ROOT / "docs"
 INTERRUPTED = 130
+WITH_NODES = "on, each server in a network namespace of its own"
+WITHOUT_NODES = "off, all servers on plain loopback addresses (namespaces need root)"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -110,6 +113,9 @@ def measure(
     server_cpu, load_cpu = cpu.cores()
     if server_cpu == load_cpu:
         screen.warn("one processor only: load and server disturb each other")
+    lacking = places.why_no_nodes()
+    if lacking:
+        screen.warn(f"no namespaces ({lacking}): nobody sets up a node")
     counts = 0
     with tempfile.TemporaryDirectory(prefix="perf-") as name, cpu.pinned(load_cpu):
         folder = Path(name)
@@ -117,7 +123,8 @@ def measure(
         everybody = [*map(contestants.ours, options.lanes), contestants.floor(echo), *peers]
         versions = {one.name: contestants.version(one) for one in everybody}
         for workload in options.workloads or WORKLOADS:
-            block = Block(dt.date.today().isoformat(), command(options, workload), machine.facts())
+            facts = {**machine.facts(), "node set-up": WITHOUT_NODES if lacking else WITH_NODES}
+            block = Block(dt.date.today().isoformat(), command(options, workload), facts)
             block.missing = dict(missing)
             bench = Bench(
                 everybody,
@@ -129,6 +136,7 @@ def measure(
                 load_cpu,
                 block,
                 workload,
+                nodes=not lacking,
             )
             WORKLOADS[workload].run(bench)
             block.versions = {name: said for name, said in versions.items() if name in block.servers()}

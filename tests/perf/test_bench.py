@@ -13,6 +13,7 @@ import pytest
 
 from perf import __main__ as command
 from perf import contestants, load, results
+from perf.places import FIRST_CLIENT, Place
 from perf.questions import Ask
 from perf.results import Results
 from perf.workloads import WORKLOADS
@@ -68,9 +69,13 @@ def test_hits_are_counted_by_those_who_can(everything: Results) -> None:
 
 
 def test_a_binary_that_is_given_takes_part(tmp_path: Path) -> None:
-    # Ours understands the flags of node-cache, so it stands in for one here.
+    # Ours understands the flags of node-cache, so it stands in for one; on a node, with a rule of its.
+    rule = "iptables -t raw -A OUTPUT -p tcp --sport 8080 -j ACCEPT"
     binary = tmp_path / "node-cache"
-    binary.write_text(f'#!/bin/sh\nexec {sys.executable} -m resolver "$@"\n')
+    binary.write_text(
+        "#!/bin/sh\nPATH=$PATH:/usr/sbin:/sbin\n"
+        f'case "$*" in *setupiptables=true*) {rule} ;; esac\nexec {sys.executable} -m resolver "$@"\n'
+    )
     binary.chmod(0o755)
     path = tmp_path / "results.json"
     arguments = ["start", "--rounds", "1", "--peers", "", "--lanes", "python", "--json", str(path)]
@@ -199,7 +204,7 @@ def test_the_load_generator_looks_into_answers(
 ) -> None:
     asked = generator.prepare(Ask(f"known{number}.example") for number in range(20))
     host, port = scripted
-    outcome = generator.own(host, port, asked, rate=rate, sockets=3, limit_s=1)
+    outcome = generator.own(Place(host, port, 0, FIRST_CLIENT), asked, rate=rate, sockets=3, limit_s=1)
     assert (outcome.sent, outcome.answered, outcome.lost, outcome.wrong) == (20, answered, lost, wrong)
     if answered:
         assert 0 < outcome.latency_us["p50"] <= outcome.latency_us["p99.9"] <= outcome.latency_us["max"]

@@ -276,6 +276,16 @@ def test_who_is_better_stands_in_one_line() -> None:
         ("Dnsmasq version 2.90  Copyright (c) 2000-2024 Simon Kelley", "Dnsmasq version 2.90"),
         ("\nVersion 1.17.1\n\nConfigure line: --x", "Version 1.17.1"),
         ("no digits", ""),
+        (
+            "2026/11/28 10:04:25 [INFO] Starting node-cache image: 1.26.7\n"
+            "CoreDNS-1.13.2\nlinux/amd64, go1.27.3,\n",
+            "node-cache 1.26.7, CoreDNS-1.13.2",
+        ),
+        (
+            "2026/11/28 10:04:25 [INFO] Starting node-cache image: UNKNOWN\nCoreDNS-1.13.2\n",
+            "node-cache of unknown version, CoreDNS-1.13.2",
+        ),
+        ("2026/11/28 10:04:25 [INFO] Starting node-cache image: UNKNOWN\n[FATAL] Error parsing flags", ""),
     ],
 )
 def test_versions_are_said_without_dates_and_rights(printed: str, said: str) -> None:
