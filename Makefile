@@ -34,7 +34,8 @@ format: .venv/installed-test  ## lay out the code as lint wants it
 smoke: packages .venv/installed-test  ## microseconds for hit, stored answer and miss, beside unbound
 	@$(BIN)/python -m perf.smoke
 
-# Most of an hour, on a quiet machine. BENCH takes more flags: make bench BENCH='--node-cache ./node-cache --rounds 5'
+# Under 40 minutes with node-cache, on a quiet machine, as root; it says how long it still takes. BENCH takes more flags:
+# make bench BENCH='--node-cache ./node-cache'
 bench: packages .venv/installed-test  ## beside unbound, dnsmasq, Knot Resolver, PowerDNS and the floor; rewrites docs/performance.md
 	@sh tests/packages.sh kresd:knot-resolver pdns_recursor:pdns-recursor
 	@$(BIN)/python -m perf --json docs/performance.json --report $(BENCH)

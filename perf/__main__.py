@@ -5,13 +5,15 @@
     --scale X           sizes as a factor (1.0); 0.01 shows in seconds that everything runs, and measures nothing
     --peers A,B         of unbound, dnsmasq, kresd, pdns (all)
     --lanes A,B         of compiled, python (both; one that does not start is left out)
+    --plain             no namespaces, as without root: nobody sets up a node
     --node-cache PATH, --coredns PATH     binaries to measure beside us
     --json FILE         add the results to FILE; other workloads in it are kept
     --report            rewrite docs/performance.md and its pictures from FILE (docs/performance.json);
                         without workloads nothing is measured
 
-The server has one processor, load and upstream have the other. Loopback only. Ctrl-C ends everything that was
-started; what is finished by then is in FILE.
+The server has one processor, load and upstream have the other. As root each server has a network namespace of its
+own, in which ours and node-cache set up the node as they would; else all are on loopback addresses and nobody does.
+No packet leaves the machine. Ctrl-C ends everything that was started; what is finished by then is in FILE.
 """
 
 import argparse
@@ -22,9 +24,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from perf import contestants, cpu, machine, report, results, show
-from perf.bench import Bench
+from perf import contestants, cpu, machine, places, report, results, show
+from perf.bench import DECIDING, Bench
 from perf.contestants import Contestant
+from perf.estimate import Estimate
 from perf.load import Load, compile_native
 from perf.loadgen import LoadError
 from perf.results import Block, Results
@@ -34,6 +37,8 @@ from tests.support.unbound import UnboundError
 
 DOCS = contestants.ROOT / "docs"
 INTERRUPTED = 130
+WITH_NODES = "on, each server in a network namespace of its own"
+WITHOUT_NODES = "off, all servers on plain loopback addresses (namespaces need root; or --plain)"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -47,6 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--peers", default=",".join(contestants.PEERS))
     parser.add_argument("--lanes", default=",".join(contestants.LANES))
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--node-cache")
     parser.add_argument("--coredns")
     parser.add_argument("--json", type=Path)
@@ -110,26 +116,27 @@ def measure(
     server_cpu, load_cpu = cpu.cores()
     if server_cpu == load_cpu:
         screen.warn("one processor only: load and server disturb each other")
+    lacking = "--plain" if options.plain else places.why_no_nodes()
+    if lacking and not options.plain:
+        screen.warn(f"no namespaces ({lacking}): nobody sets up a node")
     counts = 0
     with tempfile.TemporaryDirectory(prefix="perf-") as name, cpu.pinned(load_cpu):
         folder = Path(name)
         generator, echo = compile_native(folder)
         everybody = [*map(contestants.ours, options.lanes), contestants.floor(echo), *peers]
         versions = {one.name: contestants.version(one) for one in everybody}
+        load = Load(generator, folder)
+        estimate = planned(options, everybody)
+        progress = show.TimeLeft(screen, estimate)
         for workload in options.workloads or WORKLOADS:
-            block = Block(dt.date.today().isoformat(), command(options, workload), machine.facts())
+            facts = {**machine.facts(), "node set-up": WITHOUT_NODES if lacking else WITH_NODES}
+            block = Block(dt.date.today().isoformat(), command(options, workload), facts)
             block.missing = dict(missing)
+            estimate.begin(workload)
             bench = Bench(
-                everybody,
-                Load(generator, folder),
-                screen,
-                options.rounds,
-                options.scale,
-                server_cpu,
-                load_cpu,
-                block,
-                workload,
-            )
+                everybody, load, progress, options.rounds, options.scale, server_cpu, load_cpu, block, workload,
+                nodes=not lacking,
+            )  # fmt: skip
             WORKLOADS[workload].run(bench)
             block.versions = {name: said for name, said in versions.items() if name in block.servers()}
             had[workload] = block
@@ -141,6 +148,15 @@ def measure(
         if measured is not None and target.workload in (options.workloads or WORKLOADS):
             print(f"{word:>6}: {target.text} ({measured:.2f})")
     return int(counts < len(options.workloads or WORKLOADS))
+
+
+def planned(options: argparse.Namespace, everybody: Sequence[Contestant]) -> Estimate:
+    """How long the workloads take, about."""
+    deciding = sum(one.name in DECIDING for one in everybody)
+    counts = deciding, len(everybody) - deciding, options.rounds
+    return Estimate(
+        {name: WORKLOADS[name].planned_s(*counts) * options.scale for name in options.workloads or WORKLOADS}
+    )
 
 
 def show_block(screen: show.Screen, workload: str, block: Block) -> None:
@@ -161,6 +177,8 @@ def command(options: argparse.Namespace, workload: str) -> str:
         words.append(f"--peers {','.join(options.peers) or chr(34) * 2}")
     if options.lanes != list(contestants.LANES):
         words.append(f"--lanes {','.join(options.lanes)}")
+    if options.plain:
+        words.append("--plain")
     words += [f"--{name} PATH" for name in ("node-cache", "coredns") if getattr(options, name.replace("-", "_"))]
     return " ".join(words)
 

@@ -8,17 +8,24 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from perf import cpu, day, questions, servers
+from perf import cpu, day, places, questions, servers
 from perf.contestants import Contestant
 from perf.load import Load, Outcome, Prepared
 from perf.loadgen import LoadError
+from perf.places import Place
 from perf.results import Block
 from perf.servers import Server, StartError
+from perf.targets import TARGETS
 from tests.support import unbound, zones
 
 ENTRIES_LEAST = 20_000
+DECIDING = {name for target in TARGETS for name in (target.server, target.against)}
+"""Servers whose numbers are part of a target; the others stand beside them and have one round."""
+
+OneOf = TypeVar("OneOf", Server, Contestant)
+NOT_BROUGHT = "its rules do not bring questions to it"
 
 
 class Progress(Protocol):
@@ -33,7 +40,7 @@ class Progress(Protocol):
 
 @dataclass
 class Bench:
-    """What a workload needs. `block` is the workload's own; the others stay."""
+    """What a workload needs. `block` is the workload's own; the others stay. `nodes`: each server has a node."""
 
     contestants: Sequence[Contestant]
     load: Load
@@ -44,6 +51,7 @@ class Bench:
     load_cpu: int
     block: Block
     workload: str = ""
+    nodes: bool = False
 
     def scaled(self, number: float, least: int = 1) -> int:
         """A size at this run's scale."""
@@ -51,22 +59,35 @@ class Bench:
 
     @contextmanager
     def upstream(self) -> Iterator[unbound.Unbound]:
-        """An authoritative unbound on the load's processor."""
+        """An authoritative unbound on the load's processor. Each server has one where it is; all are alike."""
         served = {".": zones.ROOT, "perf.example.": questions.PERF_ZONE, **day.zones()}
         lines = ["verbosity: 0", "so-rcvbuf: 4m", "incoming-num-tcp: 1100"]
         with unbound.running(served=served, pin_to_cpu=self.load_cpu, server_lines=lines) as running:
             yield running
 
     @contextmanager
-    def one(self, contestant: Contestant, upstream: unbound.Unbound, entries: int) -> Iterator[Server | None]:
+    def place(self, contestant: Contestant) -> Iterator[Place]:
+        """Where this server runs."""
+        if not self.nodes:
+            yield places.plain()
+            return
+        with places.node(address=not contestant.device, service=bool(contestant.rules)) as place:
+            yield place
+
+    @contextmanager
+    def one(self, contestant: Contestant, entries: int) -> Iterator[Server | None]:
         """One server; None, and noted, when it does not start."""
         with ExitStack() as stack:
             self.progress.say(f"{self.workload}: starting {contestant.name}")
             server = None
             try:
+                place = stack.enter_context(self.place(contestant))
+                with place.inside():
+                    upstream = stack.enter_context(self.upstream())
                 running = servers.running(
                     contestant,
-                    upstream=(upstream.host, upstream.port),
+                    place,
+                    upstream=upstream,
                     entries=max(entries, ENTRIES_LEAST),
                     on_cpu=self.server_cpu,
                 )
@@ -79,25 +100,28 @@ class Bench:
     @contextmanager
     def field(
         self, entries: int, takes_part: Callable[[Contestant], bool] = lambda _: True
-    ) -> Iterator[tuple[unbound.Unbound, list[Server]]]:
-        """The upstream and all servers that take part, running at once; those that are not asked are idle."""
+    ) -> Iterator[list[Server]]:
+        """All servers that take part, running at once; those that are not asked are idle."""
         with ExitStack() as stack:
-            upstream = stack.enter_context(self.upstream())
             started = [
-                stack.enter_context(self.one(contestant, upstream, entries))
+                stack.enter_context(self.one(contestant, entries))
                 for contestant in self.contestants
                 if takes_part(contestant)
             ]
-            yield upstream, [server for server in started if server is not None]
+            yield [server for server in started if server is not None]
 
-    def turns(self, started: Sequence[Server]) -> Iterator[tuple[int, Server]]:
-        """Every server in every round, another one first each time."""
+    def turns(self, everybody: Sequence[OneOf]) -> Iterator[tuple[int, OneOf]]:
+        """Every server in every round, another one first each time; those that decide nothing in the first only."""
         for number in range(self.rounds):
-            for place in range(len(started)):
-                yield number, started[(place + number) % len(started)]
+            for place in range(len(everybody)):
+                one = everybody[(place + number) % len(everybody)]
+                if number == 0 or one.name in DECIDING:
+                    yield number, one
 
     def warm(self, case: str, server: Server, known: Prepared, *, limit_s: int = 60) -> bool:
         """Ask once for everything in `known`, unmeasured; False, and noted, when an answer is not right."""
+        if not server.contestant.forwards:
+            return True  # the floor knows no names
         self.progress.say(f"{self.workload}: {server.name}, filling the cache for {case}")
         try:
             problem = self.own(server, known, limit_s=limit_s).problem
@@ -121,8 +145,7 @@ class Bench:
     ) -> Outcome:
         """Ask `server` with our generator. Raises LoadError."""
         return self.load.own(
-            server.plan.host,
-            server.plan.port,
+            server.plan.place,
             asked,
             judged=server.contestant.forwards,
             tcp=tcp,
@@ -136,8 +159,7 @@ class Bench:
     def dnsperf(self, server: Server, asked: Prepared, *, repeat: int = 1, tcp: bool = False) -> Outcome:
         """Ask `server` with dnsperf. Raises LoadError."""
         return self.load.dnsperf(
-            server.plan.host,
-            server.plan.port,
+            server.plan.place,
             asked,
             repeat=repeat,
             tcp=tcp,
@@ -148,7 +170,6 @@ class Bench:
         self,
         case: str,
         server: Server,
-        upstream: unbound.Unbound,
         act: Callable[[], Outcome],
         *,
         sample: Prepared | None = None,
@@ -159,15 +180,18 @@ class Bench:
         values: dict[str, float] = {}
         outcome = None
         try:
-            asked_before = asyncio.run(upstream.queries())
+            if not server.brought():
+                raise OSError(NOT_BROUGHT)
+            asked_before = asyncio.run(server.upstream.queries())
             counts_before = server.cache_counts() if hits else None
             with servers.scraped(server):
                 before_ns = cpu.tree_used_ns(server.pid)
                 outcome = act()
                 used_ns = cpu.tree_used_ns(server.pid) - before_ns
             counts_after = server.cache_counts() if hits else None
-            asked = asyncio.run(upstream.queries()) - asked_before
-            problem = outcome.problem or (self.own(server, sample).problem if sample else "")
+            asked = asyncio.run(server.upstream.queries()) - asked_before
+            problem = outcome.problem or ("" if server.brought() else NOT_BROUGHT)
+            problem = problem or (self.own(server, sample).problem if sample else "")
             if not problem:
                 values = _values(outcome, used_ns, asked)
                 if counts_before and counts_after:

@@ -1,8 +1,9 @@
 """Who is measured: how each server is found, configured and started with settings like everybody's.
 
-Like settings: one thread, one upstream, a cache with room for everything that a workload asks, no query log,
+Like settings: one thread, the same upstream, a cache with room for everything that a workload asks, no query log,
 expired answers served and popular ones refreshed early where a server knows how. Ours also has metrics, scraped
-while it is measured (`perf.servers.scraped`); so have node-cache and CoreDNS, with the same Corefile.
+while it is measured (`perf.servers.scraped`); so have node-cache and CoreDNS, with the same Corefile. On a node
+(`perf.places`) ours and node-cache also set up what they set up on a node.
 
 A `Contestant` is a name and a function from a `Plan` to the command that serves in the foreground; the function
 writes what configuration it needs into the plan's folder.
@@ -16,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from perf.places import Place
+
 SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin"
 PEERS = {  # name in tables: program, Debian package
     "unbound": ("unbound", "unbound"),
@@ -26,7 +29,10 @@ PEERS = {  # name in tables: program, Debian package
 LANES = ("compiled", "python")
 OURS = "ours"  # names of our own contestants begin with it
 FLOOR = "floor"
+NODE_CACHE = "node-cache"
 VERSION_S = 10.0
+INTERCEPTION = 'resolver_interception{family="1"} 1'  # our metrics say it when each address has answered
+LAST_RULE = "--sport 8080"  # the last of the rules that node-cache sets, as iptables-save prints it
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,32 @@ class Plan:
     """One server to start: where it listens, whom it asks, how many names its cache must hold."""
 
     folder: Path
-    host: str
-    port: int
-    metrics_port: int
+    place: Place
     upstream_host: str
     upstream_port: int
     entries: int
 
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+        return self.place.host
+
+    @property
+    def port(self) -> int:
+        """Of DNS, over UDP and TCP."""
+        return self.place.port
+
 
 @dataclass(frozen=True)
 class Contestant:
-    """One kind of server. `scraped`: it has Prometheus metrics at the plan's `metrics_port`."""
+    """One kind of server.
+
+    scraped    It has Prometheus metrics at the place's `metrics_port`.
+    forwards   It answers; the floor does not.
+    device     On a node it puts its address on a device itself.
+    rules      On a node it sets rules that bring questions to it: what its metrics, or for others `iptables-save`,
+               say when they are there.
+    """
 
     name: str
     command: Callable[[Plan], list[str]]
@@ -52,6 +73,8 @@ class Contestant:
     tcp: bool = True
     scraped: bool = False
     forwards: bool = True
+    device: bool = False
+    rules: str = ""
 
     @property
     def ours(self) -> bool:
@@ -70,9 +93,12 @@ def ours(lane: str) -> Contestant:
     def command(plan: Plan) -> list[str]:
         memory = f"{64 + plan.entries * 4 // 1024}MiB"  # 4 KiB for each name: room for stored answer and renderings
         flags = ["-lane", lane, "-cache-memory", memory, "-handover-dir", str(plan.folder / "handover")]
+        if plan.place.is_node:
+            flags += ["-localip", plan.host]
         return [sys.executable, "-m", "resolver", "-conf", corefile(plan), *flags]
 
-    return Contestant(f"{OURS}, {lane}", command, (sys.executable, "-m", "resolver", "-version"), scraped=True)
+    version = (sys.executable, "-m", "resolver", "-version")
+    return Contestant(f"{OURS}, {lane}", command, version, scraped=True, device=True, rules=INTERCEPTION)
 
 
 def floor(program: Path) -> Contestant:
@@ -86,15 +112,23 @@ def coredns_like(name: str, program: str) -> Contestant:
     def command(plan: Plan) -> list[str]:
         path = corefile(plan)
         flags = ["-conf", path]
-        if name == "node-cache":  # it writes what it makes of the template to -conf before it reads that
+        if name == NODE_CACHE:  # it writes what it makes of the template to -conf before it reads that
             written = plan.folder / "written"
             shutil.copy(path, written)
-            flags = ["-conf", str(written), "-basecorefile", path]
-            flags += ["-localip", plan.host, "-setupinterface=false", "-setupiptables=false", "-skipteardown=true"]
+            flags = ["-conf", str(written), "-basecorefile", path, "-localip", plan.host, *alone]
             flags += ["-metrics-listen-address", f"{plan.host}:0"]
+            if plan.place.is_node:  # it sets its rules once it has written this file, not only after a minute
+                flags += ["-setupiptables=true", "-pidfile", str(plan.folder / "pid")]
         return [program, *flags]
 
-    return Contestant(name, command, (program, "-version"), scraped=True)
+    # Its device is a dummy, which not every kernel has: the address is on `lo`, and costs the same there.
+    alone = ["-setupinterface=false", "-setupiptables=false", "-skipteardown=true"]
+    if name != NODE_CACHE:
+        return Contestant(name, command, (program, "-version"), scraped=True)
+    # It looks at all its flags before it says its version, and would set up the machine's network.
+    nothing = ("-conf", "/dev/null", "-basecorefile", "/dev/null", "-metrics-listen-address", "127.0.0.1:0")
+    version = (program, "-localip", "127.0.0.1", *alone, *nothing, "-version")
+    return Contestant(name, command, version, scraped=True, rules=LAST_RULE)
 
 
 def corefile(plan: Plan) -> str:
@@ -104,10 +138,10 @@ def corefile(plan: Plan) -> str:
         f".:{plan.port} {{\n"
         f"    bind {plan.host}\n"
         f"    errors\n"
-        f"    prometheus {plan.host}:{plan.metrics_port}\n"
+        f"    prometheus {plan.host}:{plan.place.metrics_port}\n"
         f"    cache 3600 {{\n"
-        f"        success {plan.entries}\n"
-        f"        denial {plan.entries}\n"
+        f"        success {2 * plan.entries}\n"  # CoreDNS has 256 parts, of which some fill sooner than others
+        f"        denial {2 * plan.entries}\n"
         f"        prefetch 3 1m 10%\n"
         f"        serve_stale 1h\n"
         f"    }}\n"
@@ -123,7 +157,7 @@ def _unbound(program: str, plan: Plan) -> list[str]:
         f"""\
 server:
     interface: {plan.host}@{plan.port}
-    access-control: 127.0.0.0/8 allow
+    access-control: 0.0.0.0/0 allow
     do-daemonize: no
     use-syslog: no
     verbosity: 0
@@ -195,7 +229,7 @@ def _pdns(program: str, plan: Plan) -> list[str]:
         "local-port": plan.port,
         "forward-zones-recurse": f".={plan.upstream_host}:{plan.upstream_port}",
         "dont-query": "",
-        "allow-from": "127.0.0.0/8",
+        "allow-from": "0.0.0.0/0",
         "threads": 1,
         "pdns-distributes-queries": "no",
         "dnssec": "off",
@@ -248,7 +282,7 @@ def discover(
             missing[name] = f"not installed (Debian: apt-get install {package})"
         else:
             found.append(peer(name, path))
-    for name, given in (("node-cache", node_cache), ("coredns", coredns)):
+    for name, given in ((NODE_CACHE, node_cache), ("coredns", coredns)):
         if given is None:
             missing[name] = f"no binary given (--{name} PATH)"
         elif shutil.which(given) is None:
@@ -272,7 +306,15 @@ def version(contestant: Contestant) -> str:
 
 
 def version_line(printed: str) -> str:
-    """The first line with a number, without the time of a log line in front and without whose rights it is."""
+    """The first line with a number, without the time of a log line in front and without whose rights it is.
+
+    node-cache logs at length first: of its output, what it calls itself and the CoreDNS in it.
+    """
+    image = re.search(r"node-cache image: (\S+)", printed)
+    if image:
+        within = re.search(r"^CoreDNS-\S+", printed, re.MULTILINE)
+        named = "of unknown version" if image[1] == "UNKNOWN" else image[1]
+        return f"node-cache {named}, {within[0]}" if within else ""
     line = next((line for line in printed.splitlines() if any(letter.isdigit() for letter in line)), "")
     line = re.sub(r"^[A-Z][a-z]{2} +\d+ [\d:]{8} ", "", line)
     return re.split(r" +(?:\(C\)|Copyright)", line)[0].strip()

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from perf import loadgen
 from perf.loadgen import LoadError
+from perf.places import Place
 from perf.questions import Ask, lines, pack
 
 LIMIT_S = 60
 BUILD_S = 60.0
 SOURCES = 50  # client addresses, as of so many pods
-SOURCE = "127.77.0.1"  # the first of them
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 NATIVE = Path(__file__).resolve().parent / "native"
 
@@ -106,8 +106,7 @@ class Load:
 
     def dnsperf(
         self,
-        host: str,
-        port: int,
+        place: Place,
         questions: Prepared,
         *,
         repeat: int = 1,
@@ -122,11 +121,12 @@ class Load:
         kinds = sorted({ask.edns for ask in questions.asks})
         commands = []
         for edns in kinds:
-            more = [*(["-e"] if edns else []), *(["-m", "tcp"] if tcp else [])]
+            more = ["-a", place.source, *(["-e"] if edns else []), *(["-m", "tcp"] if tcp else [])]
             path = str(questions.text(edns))
             share = {"outstanding": 100 // len(kinds), "clients": max(1, clients // len(kinds))}
-            commands.append(loadgen.dnsperf(host, port, path, repeat=repeat, more=more, **share))
-        results = [loadgen.parse(text) for text in run(commands, LIMIT_S)]
+            commands.append(loadgen.dnsperf(place.host, place.port, path, repeat=repeat, more=more, **share))
+        with place.inside():
+            results = [loadgen.parse(text) for text in run(commands, LIMIT_S)]
         rcodes: Counter[str] = Counter()
         for result in results:
             rcodes.update(result.rcodes)
@@ -144,8 +144,7 @@ class Load:
 
     def own(
         self,
-        host: str,
-        port: int,
+        place: Place,
         questions: Prepared,
         *,
         tcp: bool = False,
@@ -158,11 +157,13 @@ class Load:
         limit_s: int = LIMIT_S,
     ) -> Outcome:
         """Ask with our own generator; see the head of native/load.c for the options."""
-        command = [str(self._program), "tcp" if tcp else "udp", host, str(port), str(questions.packed(judged))]
-        options = {"sockets": sockets, "source": SOURCE, "sources": SOURCES, "window": window, "rate": rate}
+        command = [str(self._program), "tcp" if tcp else "udp", place.host, str(place.port)]
+        command.append(str(questions.packed(judged)))
+        options = {"sockets": sockets, "source": place.source, "sources": SOURCES, "window": window, "rate": rate}
         options |= {"burst": burst, "repeat": repeat, "limit_s": limit_s}
         command += [f"{name}={value}" for name, value in options.items()]
-        (printed,) = run([command], limit_s + 10)
+        with place.inside():
+            (printed,) = run([command], limit_s + 10)
         return read_own(printed)
 
 

@@ -1,8 +1,8 @@
 """Servers as processes of ours: started on one processor, asked until right, scraped, ended by their own pid.
 
-What callers may rely on: a server that `running` hands out has answered a forwarded question correctly; it and all
-that it started have ended when the block is left, also after Ctrl-C; where the system has setpriv, they end even
-when this process is killed.
+What callers may rely on: a server that `running` hands out has answered a forwarded question correctly, and on a
+node questions are brought to it by the rules that it sets, if it sets any; it and all that it started have ended
+when the block is left, also after Ctrl-C; where the system has setpriv, they end even when this process is killed.
 """
 
 import contextlib
@@ -21,10 +21,13 @@ from pathlib import Path
 
 from perf import cpu
 from perf.contestants import ROOT, Contestant, Plan, find
+from perf.places import Place
 from perf.questions import NEEDLES, Ask
-from tests.support.addresses import free_port, loopback
+from tests.support.unbound import Unbound
 
 START_S = 20.0
+SET_UP_S = 20.0
+LOOK_AGAIN_S = 0.1
 STOP_S = 10.0
 ASK_AGAIN_S = 0.002
 SCRAPE_EVERY_S = 2.0
@@ -34,15 +37,16 @@ HTTP_S = 5.0
 
 
 class StartError(Exception):
-    """A server ended at once or answered nothing right; the text has the end of what it printed."""
+    """A server ended at once, answered nothing right or set no rules; the text has the end of what it printed."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """One running server. `start_s`: from its start to its first right answer."""
+    """One running server and whom it asks. `start_s`: from its start to its first right answer."""
 
     contestant: Contestant
     plan: Plan
+    upstream: Unbound
     pid: int
     start_s: float
 
@@ -53,11 +57,28 @@ class Server:
 
     def metrics(self) -> dict[str, float]:
         """All samples of /metrics, summed over their labels; empty for a server without."""
-        if not self.contestant.scraped:
-            return {}
-        address = f"http://{self.plan.host}:{self.plan.metrics_port}/metrics"
-        with urllib.request.urlopen(address, timeout=HTTP_S) as response:
-            return sums(response.read().decode())
+        return sums(self._page()) if self.contestant.scraped else {}
+
+    def _page(self) -> str:
+        address = f"http://{self.plan.host}:{self.plan.place.metrics_port}/metrics"
+        with self.plan.place.inside(), urllib.request.urlopen(address, timeout=HTTP_S) as response:
+            return str(response.read().decode())
+
+    def brought(self) -> bool:
+        """Whether its rules bring questions to it; True where it sets none. Raises OSError."""
+        if not (self.plan.place.is_node and self.contestant.rules):
+            return True
+        if self.contestant.ours:
+            return self.contestant.rules in self._page()
+        with self.plan.place.inside():
+            saved = subprocess.run(
+                [find("iptables-save") or "iptables-save"],
+                capture_output=True,
+                text=True,
+                timeout=HTTP_S,
+                check=False,
+            )
+        return self.contestant.rules in saved.stdout
 
     def cache_counts(self) -> tuple[float, float, float] | None:
         """Return hits, expired answers among them, and questions so far, by the server's own counters."""
@@ -97,31 +118,44 @@ def sums(text: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def running(contestant: Contestant, *, upstream: tuple[str, int], entries: int, on_cpu: int) -> Iterator[Server]:
-    """Run one server for the length of the block. Raises StartError."""
-    host = loopback()
+def running(
+    contestant: Contestant, place: Place, *, upstream: Unbound, entries: int, on_cpu: int
+) -> Iterator[Server]:
+    """Run one server at this place for the length of the block. Raises StartError."""
     with tempfile.TemporaryDirectory(prefix="perf-") as name:
         folder = Path(name)
-        plan = Plan(folder, host, free_port(host), free_port(host), *upstream, entries)
+        plan = Plan(folder, place, upstream.host, upstream.port, entries)
         command = contestant.command(plan)
         end_with_us = shutil.which("setpriv")
         if end_with_us:
             command = [end_with_us, "--pdeathsig", "TERM", *command]
         log = folder / "log"
-        with log.open("wb") as output, cpu.pinned(on_cpu):
+        with log.open("wb") as output, cpu.pinned(on_cpu), place.inside():
             begun_s = time.monotonic()
             process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
         try:
-            if not answers(plan, process, judged=contestant.forwards):
+            with place.inside():
+                right = answers(plan, process, judged=contestant.forwards)
+            server = Server(contestant, plan, upstream, process.pid, time.monotonic() - begun_s)
+            if not right or not set_up(server):
                 printed = log.read_text(errors="replace").strip().splitlines()[-3:]
-                raise StartError(
-                    f"{contestant.name} does not answer: {' / '.join(printed) or 'it printed nothing'}"
-                )
-            yield Server(contestant, plan, process.pid, time.monotonic() - begun_s)
+                lacking = "sets no rules" if right else "does not answer"
+                raise StartError(f"{contestant.name} {lacking}: {' / '.join(printed) or 'it printed nothing'}")
+            yield server
         finally:
             stop(process)
+
+
+def set_up(server: Server) -> bool:
+    """Wait until the server's rules are there; False when time is over."""
+    until_s = time.monotonic() + SET_UP_S
+    while not server.brought():
+        if time.monotonic() > until_s:
+            return False
+        threading.Event().wait(LOOK_AGAIN_S)  # nobody tells when they are
+    return True
 
 
 def answers(plan: Plan, process: subprocess.Popen[bytes], *, judged: bool) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from perf.estimate import Estimate
 from perf.results import METRICS, Block, Row
 
 if TYPE_CHECKING:
@@ -111,6 +112,21 @@ class Rich:
         if self._status:
             self._status.stop()
             self._status = None
+
+
+class TimeLeft:
+    """A screen for what is being done, with how long all of it still takes."""
+
+    def __init__(self, screen: Screen, estimate: Estimate) -> None:
+        self._screen, self._estimate = screen, estimate
+
+    def say(self, text: str) -> None:
+        """What is being done now, and the time left."""
+        self._screen.say(f"{text} ({self._estimate.text})")
+
+    def warn(self, text: str) -> None:
+        """Something that stays on the screen."""
+        self._screen.warn(text)
 
 
 def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,14 +14,25 @@ from perf.workloads import hot, whole
 
 @dataclass(frozen=True)
 class Workload:
-    """`metrics` are the columns of its table; the first is the one that pictures and the summary show."""
+    """One of the things to measure.
+
+    metrics  Columns of its table; the first is the one that pictures and the summary show.
+    once_s   Seconds that it takes for each server, about, at full scale,
+    round_s  and for each server in each round.
+    """
 
     name: str
     title: str
     about: str
     metrics: tuple[str, ...]
     run: Callable[[Bench], None]
+    once_s: float
+    round_s: float
     picture: Literal["bars", "lines"] = "bars"
+
+    def planned_s(self, deciding: int, others: int, rounds: int) -> float:
+        """About how long it takes with so many servers; `others` have one round only."""
+        return self.once_s * (deciding + others) + self.round_s * (deciding * rounds + others)
 
 
 _COST = ("cpu_us", "rate", "asked_percent")
@@ -36,6 +47,8 @@ WORKLOADS = {
             "from 50 ports with dnsperf, then at steady rates from 50 addresses.",
             _COST,
             hot.cached_udp,
+            1,
+            15,
         ),
         Workload(
             "latency",
@@ -44,6 +57,8 @@ WORKLOADS = {
             "kernel's stamp on the answer. `load late` is how late the generator itself was.",
             ("p50_us", "p99_us", "p999_us", "late_us", "cpu_us"),
             hot.latency,
+            1,
+            22,
         ),
         Workload(
             "stored",
@@ -51,6 +66,8 @@ WORKLOADS = {
             "Known names in capitals: the answer is in the store, but no packet cache has these bytes.",
             _COST,
             hot.stored,
+            1,
+            1.5,
         ),
         Workload(
             "unseen",
@@ -58,6 +75,8 @@ WORKLOADS = {
             "Names that nobody asked for before: each is fetched from upstream and kept.",
             _COST,
             hot.unseen,
+            1,
+            1.2,
         ),
         Workload(
             "tcp-pipelined",
@@ -65,13 +84,18 @@ WORKLOADS = {
             "Known names over 50 TCP connections that stay open, 100 questions in the air.",
             _COST,
             hot.tcp_pipelined,
+            1,
+            2.2,
         ),
         Workload(
             "tcp-connections",
             "Cached, TCP, one question a connection",
-            f"{hot.CONNECTIONS:,} connections from 50 addresses, 100 at a time, with one question each.",
+            f"{hot.CONNECTIONS:,} connections of one question each, {hot.CONNECTIONS_TIMES} times over, 100 at a "
+            "time from 50 addresses.",
             ("cpu_us", "rate", "p50_us", "p99_us"),
             hot.tcp_connections,
+            1,
+            0.5,
         ),
         Workload(
             "day",
@@ -80,6 +104,8 @@ WORKLOADS = {
             "names outside; TTL 5 s in the cluster, 30 s outside. Expired answers that were served are no hits.",
             ("cpu_us", "hit_percent", "asked_percent", "p50_us", "p99_us"),
             whole.a_day,
+            1,
+            27,
         ),
         Workload(
             "growth-names",
@@ -87,6 +113,8 @@ WORKLOADS = {
             "Known names of TTL 3600, asked for evenly, CPU per answer by how many there are.",
             ("cpu_us", "rate", "rss_mib"),
             whole.growth_names,
+            50,
+            5,
             "lines",
         ),
         Workload(
@@ -95,6 +123,8 @@ WORKLOADS = {
             "1,000 known names, CPU per answer by the number of client sockets.",
             ("cpu_us", "rate"),
             whole.growth_sockets,
+            1,
+            4.5,
             "lines",
         ),
         Workload(
@@ -103,6 +133,8 @@ WORKLOADS = {
             "Resident memory of the whole process tree by the number of names kept, each with one address.",
             ("rss_mib",),
             whole.memory,
+            0,
+            5,
         ),
         Workload(
             "start",
@@ -110,6 +142,8 @@ WORKLOADS = {
             "From the start of the process to the first right answer to a forwarded question.",
             ("start_ms",),
             whole.start,
+            0,
+            1,
         ),
         Workload(
             "idle",
@@ -117,6 +151,8 @@ WORKLOADS = {
             "CPU while nobody asks; metrics are scraped every 2 s where there are any.",
             ("cpu_percent",),
             whole.idle,
+            1,
+            10,
         ),
     )
 }

@@ -13,9 +13,10 @@ import pytest
 
 from perf import __main__ as command
 from perf import contestants, load, results
+from perf.places import FIRST_CLIENT, Place
 from perf.questions import Ask
 from perf.results import Results
-from perf.workloads import WORKLOADS
+from perf.workloads import WORKLOADS, whole
 from tests.support.addresses import loopback
 
 LIMIT_S = 120
@@ -39,6 +40,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Results:
     )
     assert done.returncode == 0, done.stderr
     assert "ours, python" in done.stdout
+    assert "cached-udp: starting ours, python (less than a minute left)" in done.stderr
     return results.load(path)
 
 
@@ -68,9 +70,13 @@ def test_hits_are_counted_by_those_who_can(everything: Results) -> None:
 
 
 def test_a_binary_that_is_given_takes_part(tmp_path: Path) -> None:
-    # Ours understands the flags of node-cache, so it stands in for one here.
+    # Ours understands the flags of node-cache, so it stands in for one; on a node, with a rule of its.
+    rule = "iptables -t raw -A OUTPUT -p tcp --sport 8080 -j ACCEPT"
     binary = tmp_path / "node-cache"
-    binary.write_text(f'#!/bin/sh\nexec {sys.executable} -m resolver "$@"\n')
+    binary.write_text(
+        "#!/bin/sh\nPATH=$PATH:/usr/sbin:/sbin\n"
+        f'case "$*" in *setupiptables=true*) {rule} ;; esac\nexec {sys.executable} -m resolver "$@"\n'
+    )
     binary.chmod(0o755)
     path = tmp_path / "results.json"
     arguments = ["start", "--rounds", "1", "--peers", "", "--lanes", "python", "--json", str(path)]
@@ -104,6 +110,30 @@ def test_what_there_is_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "beside us: floor, unbound, dnsmasq" in printed
     assert all(name in printed for name in WORKLOADS)
+
+
+def test_nobody_sets_up_a_node_when_none_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    arguments = ["start", "--plain", "--rounds", "1", "--peers", "", "--lanes", "python", "--json", str(path)]
+    assert command.main(arguments) == 0
+    block = results.load(path)["start"]
+    assert block.machine["node set-up"] == command.WITHOUT_NODES
+    assert block.command.endswith("--lanes python --plain")
+
+
+def test_others_than_those_of_targets_leave_off_before_a_million_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "GROWTH", (1_000, 5_000))
+    monkeypatch.setattr(whole, "GROWTH_OTHERS", 50)
+    path = tmp_path / "results.json"
+    arguments = ["growth-names", "--rounds", "2", "--scale", "0.05", "--peers", PEERS, "--lanes", "python"]
+    assert command.main([*arguments, "--json", str(path)]) == 0
+    rounds = {(row.server, row.case): len(row.values["cpu_us"]) for row in results.load(path)["growth-names"].rows}
+    assert rounds == {
+        **{(name, f"{size} names"): 2 for name in ("ours, python", "floor", "unbound") for size in (50, 250)},
+        ("dnsmasq", "50 names"): 1,
+    }
 
 
 @pytest.mark.parametrize("to", ["us", "all of the terminal"])
@@ -199,7 +229,7 @@ def test_the_load_generator_looks_into_answers(
 ) -> None:
     asked = generator.prepare(Ask(f"known{number}.example") for number in range(20))
     host, port = scripted
-    outcome = generator.own(host, port, asked, rate=rate, sockets=3, limit_s=1)
+    outcome = generator.own(Place(host, port, 0, FIRST_CLIENT), asked, rate=rate, sockets=3, limit_s=1)
     assert (outcome.sent, outcome.answered, outcome.lost, outcome.wrong) == (20, answered, lost, wrong)
     if answered:
         assert 0 < outcome.latency_us["p50"] <= outcome.latency_us["p99.9"] <= outcome.latency_us["max"]

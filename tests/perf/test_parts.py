@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf import contestants, cpu, day, load, questions, report, results, servers, show, svg, targets
+from perf.estimate import Estimate
 from perf.loadgen import LoadError
 from perf.questions import Ask
 from perf.results import Block
@@ -171,6 +172,30 @@ def test_targets_name_workloads_metrics_and_cases_that_there_are() -> None:
         assert set(workload.metrics) <= set(results.METRICS)
 
 
+def test_all_workloads_in_three_rounds_fit_into_forty_minutes() -> None:
+    planned_s = [workload.planned_s(deciding=5, others=3, rounds=3) for workload in WORKLOADS.values()]
+    assert 30 * 60 < sum(planned_s) < 40 * 60
+    assert WORKLOADS["idle"].planned_s(1, 1, 3) == 1 + 30 + 1 + 10
+
+
+def test_time_left_follows_how_long_workloads_took() -> None:
+    now_s = 100.0
+    estimate = Estimate({"a": 60, "b": 120, "c": 300}, lambda: now_s)
+    assert estimate.left_s() == 480
+    estimate.begin("a")
+    now_s += 20
+    assert estimate.left_s() == 460
+    now_s += 100  # it takes twice as long, and then this is known
+    assert estimate.left_s() == 420
+    estimate.begin("b")
+    assert estimate.left_s() == 840
+    now_s += 200
+    assert estimate.text == "about 11 min left"
+    estimate.begin("c")
+    now_s += 10_000
+    assert estimate.text == "less than a minute left"
+
+
 def test_where_others_are_better_is_said() -> None:
     ((_, case, _, mine, peer, ratio),) = targets.worse({"cached-udp": a_block()}, {"cached-udp": ("cpu_us",)})
     assert (case, mine, peer, ratio) == ("flat out", "ours, compiled", "unbound", 1.2)
@@ -276,6 +301,16 @@ def test_who_is_better_stands_in_one_line() -> None:
         ("Dnsmasq version 2.90  Copyright (c) 2000-2024 Simon Kelley", "Dnsmasq version 2.90"),
         ("\nVersion 1.17.1\n\nConfigure line: --x", "Version 1.17.1"),
         ("no digits", ""),
+        (
+            "2026/11/28 10:04:25 [INFO] Starting node-cache image: 1.26.7\n"
+            "CoreDNS-1.13.2\nlinux/amd64, go1.27.3,\n",
+            "node-cache 1.26.7, CoreDNS-1.13.2",
+        ),
+        (
+            "2026/11/28 10:04:25 [INFO] Starting node-cache image: UNKNOWN\nCoreDNS-1.13.2\n",
+            "node-cache of unknown version, CoreDNS-1.13.2",
+        ),
+        ("2026/11/28 10:04:25 [INFO] Starting node-cache image: UNKNOWN\n[FATAL] Error parsing flags", ""),
     ],
 )
 def test_versions_are_said_without_dates_and_rights(printed: str, said: str) -> None:
