@@ -13,6 +13,9 @@ What the table does, and why:
 - Of TCP only the first packet of a connection asks `alive`. The rest asks `connections4`/`connections6`, where our
   own packets put their connection in. So neither end of interception breaks a connection: those with kube-dns stay
   there when we begin, those with us are served to their end when we stop.
+- Every packet of the node passes these chains, so the first rules are what decides for most: answers of ours, questions
+  to us, and that a port which is none of ours is no business of the rest. A rule that has decided ends its chain:
+  other tables' chains still see the packet. Of an answer's 5.1 us on the loopback that left 4.2.
 - The question that we put to ourselves reaches us by its mark before an address is alive: its answer is what makes
   the address alive.
 - ICMP port-unreachable from our addresses is dropped: a glibc with one nameserver fails on it at once, while a lost
@@ -140,6 +143,13 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bo
     dns, health = options.dns_port, options.health_port
     incoming: list[str] = []
     outgoing: list[str] = []
+    served = "socket transparent 0 " if sockets else ""
+    for number, ip, _, addresses in _ours(options):
+        incoming.append(f"udp dport {dns} {ip} daddr @alive{number} {served}notrack accept")
+        outgoing.append(f"udp sport {dns} {ip} saddr {{ {', '.join(addresses)} }} notrack accept")
+    incoming.append(f"meta l4proto {{ tcp, udp }} th dport != {dns} accept")
+    ports = f"{{ {dns}, {health} }}"
+    outgoing.append(f"meta l4proto {{ tcp, udp }} th dport != {ports} th sport != {ports} accept")
     for number, ip, kind, addresses in _ours(options):
         known = f"connections{number}"
         parts.append(
@@ -148,9 +158,9 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bo
         )
         ours = f"{{ {', '.join(addresses)} }}"
         new = (f"udp dport {dns}", f"tcp dport {dns} tcp flags & (syn | ack) == syn")
-        alive, served = f"{ip} daddr @alive{number}", "socket transparent 0 " if sockets else ""
+        alive = f"{ip} daddr @alive{number}"
         going_on = f"tcp dport {dns} {ip} saddr . tcp sport . {ip} daddr @{known} notrack"
-        incoming += [*(f"{alive} {each} {served}notrack" for each in new), going_on]
+        incoming += [f"{alive} {new[1]} {served}notrack", going_on]
         peer = f"{ip} daddr . tcp dport . {ip} saddr"
         outgoing += [
             # From the node itself and from pods with hostNetwork; the socket that is known here is the sender's.
@@ -161,7 +171,6 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bo
             f"{ip} saddr {ours} tcp sport {dns} tcp flags & (fin | rst) != 0x0 "
             f"update @{known} {{ {peer} timeout {CLOSED_S}s }}",
             f"{ip} saddr {ours} tcp sport {dns} notrack",
-            f"{ip} saddr {ours} udp sport {dns} notrack",
             f"{ip} daddr {ours} tcp dport {health} notrack",
             f"{ip} saddr {ours} tcp sport {health} notrack",
             _silence(ip, ours),
