@@ -196,7 +196,7 @@ class Bench:
                 values = _values(outcome, used_ns, asked)
                 if counts_before and counts_after:
                     hit, stale, number = (a - b for a, b in zip(counts_after, counts_before, strict=True))
-                    values["hit_percent"] = 100 * (hit - stale) / max(1, number)
+                    values["hit_percent"] = 100 * (hit - stale - outcome.expired) / max(1, number)
         except (LoadError, OSError) as error:
             problem = str(error)
         if problem:

@@ -7,6 +7,8 @@ while it is measured (`perf.servers.scraped`); so have node-cache and CoreDNS, w
 
 A `Contestant` is a name and a function from a `Plan` to the command that serves in the foreground; the function
 writes what configuration it needs into the plan's folder.
+
+Longer than 300 lines because each server's configuration stands here whole.
 """
 
 import re

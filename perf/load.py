@@ -32,7 +32,10 @@ NATIVE = Path(__file__).resolve().parent / "native"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came back. Latency is in microseconds by percentile; `late_us` tells how late questions went out."""
+    """What came back. Latency is in microseconds by percentile; `late_us` tells how late questions went out.
+
+    expired  Answers with TTL 0, which no zone here has: they have outlived it. Counted by our generator only.
+    """
 
     sent: int
     answered: int
@@ -42,6 +45,7 @@ class Outcome:
     seconds: float
     latency_us: dict[str, float] = field(default_factory=dict)
     late_us: dict[str, float] = field(default_factory=dict)
+    expired: int = 0
 
     @property
     def problem(self) -> str:
@@ -180,6 +184,7 @@ def read_own(printed: str) -> Outcome:
             seconds=said["seconds"],
             latency_us=said["latency_us"],
             late_us=said["late_us"],
+            expired=said["expired"],
         )
     except (ValueError, KeyError) as problem:
         raise LoadError(f"the load generator printed something else: {printed[:200]!r}") from problem

@@ -81,7 +81,10 @@ class Server:
         return self.contestant.rules in saved.stdout
 
     def cache_counts(self) -> tuple[float, float, float] | None:
-        """Return hits, expired answers among them, and questions so far, by the server's own counters."""
+        """Return hits, stale answers among them, and questions so far, by the server's own counters.
+
+        Stale are those that their TTL does not show: CoreDNS gives them TTL 0, which the load generator sees.
+        """
         if self.name == "unbound":
             control = find("unbound-control")
             if control is None:
@@ -103,7 +106,7 @@ class Server:
         if not values:
             return None
         hits = values.get("coredns_cache_hits_total", 0)
-        stale = values.get("coredns_cache_served_stale_total", 0)
+        stale = values.get("coredns_cache_served_stale_total", 0) if self.contestant.ours else 0
         return hits, stale, values.get("coredns_dns_requests_total", 0)
 
 

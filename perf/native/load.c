@@ -43,7 +43,7 @@ enum { BATCH = 32, SIZE = 4096, NS = 1000000000 };
 static question *questions;
 static uint32_t count, slots_each;
 static client *clients;
-static uint64_t sent, answered, lost, wrong, stray, refused, rcodes[16], latencies, lates;
+static uint64_t sent, answered, expired, lost, wrong, stray, refused, rcodes[16], latencies, lates;
 static uint32_t *latency_ns, *late_ns;
 static uint64_t total;
 static int in_air, epoll_fd;
@@ -117,6 +117,17 @@ static uint32_t question_end(const uint8_t *message, uint32_t size)
     return at + 5 <= size ? at + 5 : 0;
 }
 
+/* Whether the first record of an answer has TTL 0, which no zone of ours has: it has outlived its TTL. */
+static int is_expired(const uint8_t *answer, uint32_t at, uint32_t size)
+{
+    if (!(answer[6] | answer[7] | answer[8] | answer[9]))
+        return 0;
+    while (at < size && answer[at] && answer[at] < 0xC0)
+        at += answer[at] + 1;
+    at += at < size && answer[at] ? 2 : 1;
+    return at + 8 <= size && !(answer[at + 4] | answer[at + 5] | answer[at + 6] | answer[at + 7]);
+}
+
 static void judge(const question *asked, const uint8_t *answer, uint32_t size)
 {
     uint32_t end = question_end(asked->message, asked->size);
@@ -126,6 +137,8 @@ static void judge(const question *asked, const uint8_t *answer, uint32_t size)
         (answer[3] & 15) != asked->rcode ||
         (asked->needle_size && !memmem(answer + end, size - end, asked->needle, asked->needle_size)))
         wrong++;
+    else
+        expired += is_expired(answer, end, size);
 }
 
 static void note_latency(int64_t taken_ns)
@@ -367,6 +380,7 @@ static void print(double seconds)
     qsort(late_ns, lates, sizeof *late_ns, by_size);
     printf("{\"sent\": %lu, \"answered\": %lu, \"lost\": %lu, \"wrong\": %lu, \"stray\": %lu, \"refused\": %lu, ",
            sent, answered, lost, wrong, stray, refused);
+    printf("\"expired\": %lu, ", expired);
     printf("\"seconds\": %.6f, \"cpu_s\": %.6f, \"rcodes\": {", seconds, cpu_s);
     for (int code = 0, first = 1; code < 16; code++)
         if (rcodes[code]) {

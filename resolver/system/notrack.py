@@ -13,9 +13,9 @@ What the table does, and why:
 - Of TCP only the first packet of a connection asks `alive`. The rest asks `connections4`/`connections6`, where our
   own packets put their connection in. So neither end of interception breaks a connection: those with kube-dns stay
   there when we begin, those with us are served to their end when we stop.
-- Every packet of the node passes these chains, so the first rules are what decides for most: answers of ours, questions
-  to us, and that a port which is none of ours is no business of the rest. A rule that has decided ends its chain:
-  other tables' chains still see the packet. Of an answer's 5.1 us on the loopback that left 4.2.
+- Every packet of the node passes these chains, so the first rules are what decides for most: answers of ours,
+  questions to us, and that a port which is none of ours is no business of the rest. A rule that has decided ends
+  its chain; other tables' chains still see the packet.
 - The question that we put to ourselves reaches us by its mark before an address is alive: its answer is what makes
   the address alive.
 - ICMP port-unreachable from our addresses is dropped: a glibc with one nameserver fails on it at once, while a lost
