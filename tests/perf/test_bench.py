@@ -182,6 +182,7 @@ def answer_with(kind: str, query: bytes) -> list[bytes]:
         "other address": [right[:-1] + b"\x02"],
         "not an answer": [query],
         "twice": [right, right],
+        "expired": [right.replace(b"\x00\x1e\x00\x04", b"\x00\x00\x00\x04")],
     }[kind]
 
 
@@ -211,6 +212,7 @@ def scripted(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
 JUDGED = [
     ("right", 20, 0, 0),
     ("twice", 20, 0, 0),
+    ("expired", 20, 0, 0),
     ("silent", 0, 20, 0),
     ("failing", 20, 0, 20),
     ("empty", 20, 0, 20),
@@ -221,15 +223,19 @@ JUDGED = [
 
 
 @pytest.mark.parametrize(
-    ("scripted", "answered", "lost", "wrong"), JUDGED, indirect=["scripted"], ids=[kind for kind, *_ in JUDGED]
+    ("scripted", "kind", "answered", "lost", "wrong"),
+    [(kind, kind, *counts) for kind, *counts in JUDGED],
+    indirect=["scripted"],
+    ids=[kind for kind, *_ in JUDGED],
 )
 @pytest.mark.parametrize("rate", [0, 2000], ids=["closed", "open"])
 def test_the_load_generator_looks_into_answers(
-    scripted: tuple[str, int], generator: load.Load, rate: int, answered: int, lost: int, wrong: int
+    scripted: tuple[str, int], generator: load.Load, rate: int, kind: str, answered: int, lost: int, wrong: int
 ) -> None:
     asked = generator.prepare(Ask(f"known{number}.example") for number in range(20))
     host, port = scripted
     outcome = generator.own(Place(host, port, 0, FIRST_CLIENT), asked, rate=rate, sockets=3, limit_s=1)
     assert (outcome.sent, outcome.answered, outcome.lost, outcome.wrong) == (20, answered, lost, wrong)
+    assert outcome.expired == (20 if kind == "expired" else 0)
     if answered:
         assert 0 < outcome.latency_us["p50"] <= outcome.latency_us["p99.9"] <= outcome.latency_us["max"]
