@@ -66,10 +66,9 @@ class Way(NamedTuple):
 def table(options: NodeOptions, name: str, way: Way) -> str:
     """Return the line that makes the table, with nobody in it."""
     parts = [f"add table inet {name}" + (" { flags owner; }" if way.owner else "")]
+    timeout = f"timeout {options.alive_s * 1000:.0f}ms"
     for number, _, kind in _FAMILIES:
-        parts.append(
-            f"add set inet {name} alive{number} {{ type {kind}; flags timeout; timeout {options.alive_s:g}s; }}"
-        )
+        parts.append(f"add set inet {name} alive{number} {{ type {kind}; flags timeout; {timeout}; }}")
     if options.interception == "tracked":
         chains = _tracked(options, name, short=way.short, parts=parts)
     else:
