@@ -234,12 +234,6 @@ class Lab:
         assert status == 200, "the metrics page does not answer"
         return Scrape(text)
 
-    def longest_turn_ms(self) -> float:
-        """How long our loop was held up at most, by itself or by a machine that is busy with this lab."""
-        longest_ms = self.scrape().value("resolver_loop_longest_turn_seconds") * 1e3
-        self.say(f"longest turn of the loop: {longest_ms:.1f} ms")
-        return longest_ms
-
     # --- what the node's kernel knows
 
     def tracked(self, address: str) -> list[str]:
