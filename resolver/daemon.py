@@ -1,6 +1,6 @@
 """The process: start, reload, stop, each in one order on one screen.
 
-Start  addresses on a device → parts → sockets → status pages → upstreams → listeners → first upstream answer: ready
+Start  addresses on a device → parts → sockets → upstreams → listeners → status pages → first upstream answer: ready
        → pods are brought here.
 Stop   not ready → no pods are brought here → go on answering for the lame-duck time, or until a successor does →
        read no more → flights land → close → addresses last, exit 0.
@@ -96,7 +96,7 @@ class Daemon:
         )
         self._exposition = Exposition(self.registry, self.series)
         self._pages = Pages(self._health, self.readiness, self._exposition, now)
-        self._http = HttpServer(self.timers)
+        self._http = HttpServer(self.timers, begun=False)
         self._probe = ProbeSocket(settings.process.probe_socket, self._pages.problems(), self.timers)
         self._sources = (
             readings_of(self.kept, self.listeners),
@@ -131,6 +131,9 @@ class Daemon:
         await self.succession.offer()
         self.registry.sources += self._sources
         self.registry.file_sources.append(conntrack_readings)
+        # The process before us answers there, too: until we can say that we are well, it alone.
+        await self._prober.first_round()
+        await self._http.begin()
         self._every(SWEEP_EVERY_S, self._sweep)
         self._every(SWEEP_PORTS_EVERY_S, self._sweep_ports)
         self._turns.start()

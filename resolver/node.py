@@ -89,7 +89,7 @@ class Node:
         self._memory = crashes.Memory(state_directory)
         self._successor_serves = successor_serves
         self._wanted = bool(options.local_ips) and options.setup_iptables
-        self._heartbeat = Heartbeat(())
+        self._heartbeat = Heartbeat((), options.alive_s)
         self._ways: dict[str, Target] = {}
         self._presence: Presence | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -158,7 +158,7 @@ class Node:
     async def _remember(self) -> None:
         """Leave a mark for who comes after a crash of ours, and be slow after crashes of others."""
         count = await self._memory.begin(time.monotonic())
-        self._heartbeat = Heartbeat(self._ways, count, random())
+        self._heartbeat = Heartbeat(self._ways, self.options.alive_s, crashes=count, chance=random())
         if count:
             self._fail_open("crashed")
             beats = self._heartbeat.beats_to_go
@@ -176,9 +176,8 @@ class Node:
         self._started_s = self._timers.now()
         self._troubles.works("rules")
         if not self._rules.owned:
-            logs.warning(
-                "no owned tables here (Linux 5.12, nft 1.0): after a crash pods come back in 3 s", plugin=PLUGIN
-            )
+            back = f"after a crash pods come back in {self.options.alive_s:g} s"
+            logs.warning(f"no owned tables here (Linux 5.12, nft 1.0): {back}", plugin=PLUGIN)
         self._prober.open_guard(True)
         return True
 

@@ -30,7 +30,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-MAY_BE_MISSING = ("kubectl", "Helm", "Debian machine", "package lists", "do not fill the table")
+MAY_BE_MISSING = ("kubectl", "Helm", "Debian machine", "package lists", "do not fill the table", "memory cgroup")
 """What a skipped test in CI may say: neither Debian nor PyPI has these for every machine."""
 
 

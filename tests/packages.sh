@@ -23,6 +23,7 @@ need ip iproute2
 need nft nftables
 need iptables iptables
 need conntrack conntrack
+need nsenter util-linux
 need cc gcc
 need musl-gcc musl-tools
 # The compiled lane is built for the tests, and needs what Python's own headers say.

@@ -14,7 +14,7 @@ from resolver.status.health import Target
 from resolver.system import deadman
 from resolver.system.interface import Missing
 from resolver.system.iptables import Rule
-from resolver.system.options import NodeOptions
+from resolver.system.options import ALIVE_S, NodeOptions
 from tests.support.fake_node import OPTIONS, A, B, bench
 from tests.support.lines import heard
 
@@ -40,7 +40,7 @@ async def test_from_start_to_stop_everything_has_its_order() -> None:
         here.round(A, B)
         await beginning
         assert here.fakes.done[-2:] == ["beat", "rules.check"], "pods do come when it returns"
-        assert here.rules.lives == {A: 3.0, B: 3.0}
+        assert here.rules.lives == {A: ALIVE_S, B: ALIVE_S}
         assert here.shown() == ({"1": 1, "2": 1}, 0)
 
         here.fakes.done.clear()
@@ -58,7 +58,7 @@ async def test_a_kernel_without_owners_is_said_once(lines: list[str]) -> None:
         here.fakes.owned = False
         await here.begin()
     assert [line for line in lines if "no owned tables" in line] == [
-        "warning node no owned tables here (Linux 5.12, nft 1.0): after a crash pods come back in 3 s"
+        "warning node no owned tables here (Linux 5.12, nft 1.0): after a crash pods come back in 2.4 s"
     ]
 
 
@@ -78,7 +78,7 @@ async def test_an_address_that_does_not_answer_fails_open_and_comes_back_after_f
         here.round(A, B)
         await here.go_on(3, A)
         assert here.shown() == ({"1": 1, "2": 0}, 1)
-        assert here.rules.lives == {A: 3.0}
+        assert here.rules.lives == {A: ALIVE_S}
         counters = here.registry.node
         assert (counters.beats_failed, counters.failed_open["no_answer"]) == (3, 1)
         await here.go_on(7, A, B)
@@ -115,7 +115,7 @@ async def test_the_end_of_the_rules_is_mended_at_once_with_what_was_left_to_each
         here.rules.die()
         await here.settle()
         assert here.fakes.done == ["rules.start", "beat"]
-        assert here.rules.lives == {A: pytest.approx(3.0, abs=0.1), B: pytest.approx(2.0, abs=0.1)}
+        assert here.rules.lives == {A: pytest.approx(ALIVE_S, abs=0.1), B: pytest.approx(ALIVE_S - 1, abs=0.1)}
         counters = here.registry.node
         assert (counters.failed_open["rules_lost"], counters.put_back["rules"]) == (1, 1)
         assert here.shown() == ({"1": 1, "2": 1}, 0)

@@ -17,6 +17,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from resolver import logs
 from resolver.builtin import selfcheck
@@ -172,6 +173,13 @@ class Prober:
         self._answered: set[Target] = set()
         self._failed: set[Target] = set()
         self._running: asyncio.Task[None] | None = None
+        self._had_round = asyncio.Event()
+
+    async def first_round(self) -> None:
+        """Return when the first round is over, or there is nobody to ask; after EVERY_S in any case."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EVERY_S):
+                await self._had_round.wait()
 
     def aim(self, targets: Iterable[Target], guarded: Iterable[Target] = ()) -> None:
         """Ask exactly these from now on, the first time at once; `reachable` turns a bound address into one.
@@ -195,6 +203,8 @@ class Prober:
         expected = [target for target in self._targets if target in self._wanted]
         self._health.expect(expected, guarded=len(expected) < len(self._wanted))
         self._failed &= set(self._targets)
+        if not self._targets:
+            self._had_round.set()
         for target in [target for target in self._rounds if target not in self._targets]:
             self._rounds.pop(target).close()
         if self._running is None:
@@ -246,5 +256,6 @@ class Prober:
                 self._failed.add(target)
                 logs.warning(f"{target[0]}:{target[1]}/udp did not answer our own question", plugin="health")
         if not self._rounds:
+            self._had_round.set()
             heard, self._answered = frozenset(self._answered), set()
             self.on_round(now_s, heard)

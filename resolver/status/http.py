@@ -9,7 +9,8 @@ What callers may rely on:
   body, the time that a request takes, the time between two, the time to read an answer.
 - Whatever bytes arrive, the peer gets an answer or is closed; a traceback is always a bug of ours.
 
-Ports are opened with SO_REUSEPORT, as CoreDNS does: two generations of this process share a node's ports.
+Ports are opened with SO_REUSEPORT, as CoreDNS does: two generations of this process share a node's ports. One that
+has nothing to say yet must not be asked: until `begin` ports are bound, and nobody is connected to them.
 """
 
 import asyncio
@@ -38,12 +39,16 @@ class HttpServer:
 
     shared  Another generation of this process may hold the same ports. Without that, a port that any other
             process holds is an error, even where the kernel would let two share it.
+    begun   Whether `swap` begins to listen; else `begin` does.
     """
 
-    def __init__(self, timers: Timers, options: HttpOptions | None = None, *, shared: bool = True) -> None:
+    def __init__(
+        self, timers: Timers, options: HttpOptions | None = None, *, shared: bool = True, begun: bool = True
+    ) -> None:
         self.timers = timers
         self.options = options or HttpOptions()
         self.shared = shared
+        self._begun = begun
         self.connections: set[Connection] = set()
         self._listening: dict[tuple[str, int], _Listening] = {}
         self._all_gone: asyncio.Future[None] | None = None
@@ -80,6 +85,13 @@ class HttpServer:
                 self._listening[address].pages = pages
                 continue
             listening = self._listening[address] = _Listening(opened[address], pages)
+            if self._begun:
+                await listening.start(self)
+
+    async def begin(self) -> None:
+        """Listen from now on, and at once after each later `swap`."""
+        self._begun = True
+        for listening in self._listening.values():
             await listening.start(self)
 
     async def close(self, patience_s: float = 1.0) -> None:
@@ -120,7 +132,9 @@ class _Listening:
 
     async def start(self, server: HttpServer) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(server, self), sock=self._socket)
+        self._server = await loop.create_server(
+            lambda: Connection(server, self), sock=self._socket, backlog=BACKLOG
+        )
 
     def close(self) -> None:
         if self._server is not None:
@@ -129,7 +143,7 @@ class _Listening:
 
 
 def _open(host: str, port: int, *, reuse_port: bool) -> socket.socket:
-    """Return a listening socket; the empty host is every address of both families, where there are two."""
+    """Return a bound socket; the empty host is every address of both families, where there are two."""
     text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     for attempt in (host,) if host else ("::", "0.0.0.0"):
         family = socket.AF_INET6 if ":" in attempt else socket.AF_INET
@@ -143,7 +157,6 @@ def _open(host: str, port: int, *, reuse_port: bool) -> socket.socket:
             if family == socket.AF_INET6:
                 opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
             opened.bind((attempt, port))
-            opened.listen(BACKLOG)
         except OSError as error:
             opened.close()
             if not host and error.errno == errno.EADDRNOTAVAIL:

@@ -1,6 +1,6 @@
 """When pods are sent to us: after our own question was answered, and never on the strength of an old answer.
 
-Every address of ours is an element of a set in the kernel that runs out after EXPIRES_S. `Heartbeat` is told after
+Every address of ours is an element of a set in the kernel that runs out after `alive_s`. `Heartbeat` is told after
 each round of questions to ourselves which addresses answered, and says which elements to put in again. It is pure;
 `Prober` asks, `resolver.node` does what it says.
 
@@ -15,9 +15,6 @@ each round of questions to ourselves which addresses answered, and says which el
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-EXPIRES_S = 3.0
-"""How long an element lives that is not put in again (the nft table's timeout)."""
 
 FIRST_BEATS = 1
 """The first upstream answer and one answer to ourselves: more proof would only be a longer gap after a restart."""
@@ -34,7 +31,7 @@ class Beat(NamedTuple):
     """What one round means.
 
     lives   What the set is to hold from now on: addresses and how many seconds they live. Those that answered live
-            EXPIRES_S, those that did not what is left to them. Empty: nobody answered, and the set runs out.
+            `alive_s`, those that did not what is left to them. Empty: nobody answered, and the set runs out.
     on      Those of them that were off until now.
     off     Addresses that have just been given up: their elements have run out.
     """
@@ -66,7 +63,9 @@ def beats_needed(failures: int, chance: float) -> int:
 class Heartbeat:
     """The state of each address. Times are one monotonic clock's, chances are 0 to 1."""
 
-    def __init__(self, addresses: Iterable[str], crashes: int = 0, chance: float = 0.0) -> None:
+    def __init__(self, addresses: Iterable[str], alive_s: float, *, crashes: int = 0, chance: float = 0.0) -> None:
+        """`alive_s` is how long an element lives that is not put in again: the timeout of the nft table's sets."""
+        self._alive_s = alive_s
         self._crashes = crashes
         self._addresses: dict[str, _Address] = {}
         self.aim(addresses, chance)
@@ -99,7 +98,7 @@ class Heartbeat:
         on: list[str] = []
         off: list[str] = []
         for address, state in self._addresses.items():
-            if state.extended_s is not None and now_s - state.extended_s >= EXPIRES_S:
+            if state.extended_s is not None and now_s - state.extended_s >= self._alive_s:
                 self._give_up(state, now_s, chance)
                 off.append(address)
             if address not in answered:
@@ -118,9 +117,9 @@ class Heartbeat:
     def lives(self, now_s: float) -> dict[str, float]:
         """Return the addresses that are on, and how many seconds are left to them."""
         return {
-            address: state.extended_s + EXPIRES_S - now_s
+            address: self._alive_s - (now_s - state.extended_s)
             for address, state in self._addresses.items()
-            if state.extended_s is not None and state.extended_s + EXPIRES_S > now_s
+            if state.extended_s is not None and now_s - state.extended_s < self._alive_s
         }
 
     def lost(self) -> tuple[str, ...]:

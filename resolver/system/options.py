@@ -12,6 +12,14 @@ DNS until we are armed, and we are armed only when one was answered: so the tabl
 us whether or not an address is alive. 53: the bits above its byte are Calico's, Cilium's and kube-proxy's."""
 
 
+ALIVE_S = 2.4
+"""How long pods are still sent to a process that has become silent. musl asks again after 2.5 s, and gives up at
+5 s: its second question must meet the cluster's DNS, and 0.1 s is room for a first one that was on its way when we
+fell silent. A beat comes once a second (`status.health.EVERY_S`): one may be lost and the next 0.4 s late, or one
+1.4 s late if none is lost. Quicker beats would not fall together with what else is done once a second, and double
+the wake-ups of an idle process; all that they would bear besides is a loop that stands still for longer than 0.4 s
+just after a lost question, and then pods are better off elsewhere."""
+
 UPSTREAMS = "upstreams"
 """Alone in `standing_nat`: the members are the upstreams that host names in the Corefile led to."""
 
@@ -35,8 +43,7 @@ class NodeOptions:
     sync_interval_s: float = 60.0  # `-syncinterval`, 1 s to 24 h: how often all of it is looked at
     interception: Interception = "notrack"
     standing_nat: tuple[str, ...] = ()  # kube-dns pods, `IP` or `IP:PORT`, for the standing nat table; or UPSTREAMS
-    alive_s: float = 3.0  # 1 to 60: a process that is silent for so long is asked no more (design section 5)
-    beat_s: float = 1.0  # how often it says so; two beats may be lost
+    alive_s: float = ALIVE_S  # 1 to 60: a process that is silent for so long is asked no more
     command_s: float = 5.0  # one run of ip, nft or iptables (node-local-dns waits 5 s for the xtables lock)
     start_s: float = 5.0  # the lasting nft must have taken the rules by then
     connections_max: int = 32_768  # known TCP connections, per family: 0.5 MiB of the kernel's, 4 when full
@@ -45,8 +52,8 @@ class NodeOptions:
     def __post_init__(self) -> None:
         for text in self.local_ips:
             ip_address(text)  # what is no address must never become part of a rule
-        if not 1.0 <= self.alive_s <= 60.0 or not 0.0 < self.beat_s * 2 < self.alive_s:
-            raise ValueError("alive_s is from 1 to 60, and at least two beats fit into it")
+        if not 1.0 <= self.alive_s <= 60.0:
+            raise ValueError("alive_s is from 1 to 60")
 
     @property
     def addresses4(self) -> tuple[str, ...]:

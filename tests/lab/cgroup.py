@@ -1,6 +1,7 @@
 """A memory cgroup of our own, version 1 or 2, below the root or below our own; named as all of the lab is."""
 
 import contextlib
+import os
 from pathlib import Path
 
 from tests.lab.spaces import LabError, pause
@@ -11,10 +12,10 @@ V2 = Path("/sys/fs/cgroup")
 
 def parent() -> Path | None:
     """Where a memory cgroup can be made, None where there is no such place."""
-    if (V1 / "memory.limit_in_bytes").exists():
+    if (V1 / "memory.limit_in_bytes").exists() and os.access(V1, os.W_OK):
         return V1
     with contextlib.suppress(OSError):
-        if "memory" in (V2 / "cgroup.subtree_control").read_text().split():
+        if "memory" in (V2 / "cgroup.subtree_control").read_text().split() and os.access(V2, os.W_OK):
             return V2
     return None
 

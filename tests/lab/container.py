@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import cgroup
+from tests.lab import cgroup, turns
 from tests.lab.spaces import LabError, Space, new_name, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = Path(__file__).with_name("box.sh")
 START_S = 10.0
+TURNS = "turns"
 
 _PARENT = '"$@"; exit $?'
 """A shell that stays outside: its first child is process 1 in there, and it passes on how that ended."""
@@ -38,6 +39,7 @@ class Spec:
     memory_mib: int = 0  # a limit; 0 is none
     capabilities: tuple[str, ...] = ("net_admin", "net_bind_service")
     dies_at: int = 0  # a step of the hand-over, see `victim`
+    measured: bool = False  # the turns of its loop, see `turns`
 
 
 class Container:
@@ -53,6 +55,7 @@ class Container:
         box = ["sh", str(BOX), str(folder), str(spec.shared), str(spec.lock), str(self.group or "")]
         box.append(",".join(f"+{name}" for name in spec.capabilities))
         victim = [sys.executable, "-B", "-m", "tests.lab.victim", str(spec.ballast_mib), str(spec.dies_at)]
+        victim.append(f"/run/pod/{TURNS}" if spec.measured else "")
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 node.command(
@@ -117,6 +120,10 @@ class Container:
     def rss_mib(self) -> float:
         """Memory that is really in use."""
         return int(self.status("VmRSS").split()[0]) / 1024
+
+    def longest_turn(self) -> turns.Turn:
+        """The longest turn of its loop until now, in CPU."""
+        return turns.longest_in(self.folder / TURNS)
 
     def remove(self) -> None:
         """Kill it and remove its cgroup. Doing so twice is fine."""

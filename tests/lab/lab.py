@@ -15,6 +15,7 @@ Longer than 300 lines because it is the one place that knows all parts of the la
 
 import contextlib
 import http.client
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -233,12 +234,6 @@ class Lab:
         assert status == 200, "the metrics page does not answer"
         return Scrape(text)
 
-    def longest_turn_ms(self) -> float:
-        """How long our loop was held up at most, by itself or by a machine that is busy with this lab."""
-        longest_ms = self.scrape().value("resolver_loop_longest_turn_seconds") * 1e3
-        self.say(f"longest turn of the loop: {longest_ms:.1f} ms")
-        return longest_ms
-
     # --- what the node's kernel knows
 
     def tracked(self, address: str) -> list[str]:
@@ -259,6 +254,25 @@ class Lab:
             if words[2] not in {"nat", "filter", "raw", "mangle", "security"}:
                 ours.append(" ".join(words[1:]))
         return ours
+
+    def until_beat(self) -> None:
+        """Return just after a beat: our rules are in for as long as they ever are."""
+        left_ms = self._left_ms()
+
+        def rises() -> bool:
+            nonlocal left_ms
+            before_ms, left_ms = left_ms, self._left_ms()
+            return left_ms > before_ms
+
+        wait_for("a beat", rises)
+
+    def _left_ms(self) -> int:
+        """How long our first address is still in, when nothing is said to the kernel any more."""
+        (table,) = self.tables()
+        found = re.search(
+            r"expires (?:(\d+)s)?(?:(\d+)ms)?", self.node.run("nft", "list", "set", *table.split(), "alive4")
+        )
+        return int(found[1] or 0) * 1000 + int(found[2] or 0) if found else 0
 
     def until_no_table(self, within_s: float) -> float:
         """Wait until no table but iptables' own is there; return how long that took."""

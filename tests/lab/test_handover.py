@@ -4,35 +4,48 @@ A kubelet rolls updates (`maxSurge: 1`) while pods ask at a steady rate of 10,00
 processors that also run the lab bear.
 """
 
+import contextlib
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import dns.rdatatype
+import pytest
 
-from tests.lab.addresses import CLUSTER_4, CLUSTER_6
+from tests.lab.addresses import CLUSTER_4, CLUSTER_6, LOCAL_4
 from tests.lab.asking import ask
 from tests.lab.clients import Load
 from tests.lab.container import Spec
 from tests.lab.kubelet import Pod as OurPod
 from tests.lab.lab import Lab
 from tests.lab.spaces import pause, wait_for
+from tests.lab.turns import Turn, slowness
 
 RATE = 10_000
 TCP_RATE = 200
 ROLLS = 10
 NAMES = [f"n{number}.lab" for number in range(2000)]
-TURN_MAX_MS = 500.0
-"""Not the product's bound, which is 5 ms on a machine of its own: nothing may hold the loop up for long."""
+TURN_MAX_MS = 5.0
+"""Of CPU: that others run meanwhile makes no turn longer."""
 
+GROWTH_MS = 5.0
+"""What cannot be sliced: the store's table is copied when it grows past 43,690 entries, 4 ms at best."""
+
+TRIES = 3
+"""A busy machine only adds: the bound holds if one of so many runs keeps it."""
+
+PAGES = [("127.0.0.1", 9253, "/metrics"), ("127.0.0.1", 9353, "/metrics"), (LOCAL_4, 8080, "/health")]
 SHARE = ("-handover-dir", "/run/node-resolver")
 LONG = """\
 .:53 {{
     errors
-    cache 3600
+    cache 3600 {{
+        success 65536
+    }}
     bind {bind}
     forward . {outside} {{
         prefer_udp
@@ -92,18 +105,47 @@ def nothing_left_over(lab: Lab, ours: OurPod) -> None:
 def test_ten_updates_in_a_row_lose_nothing_and_forget_nothing(lab: Lab) -> None:
     ours, loads = begin(lab)
     pause(1.0)
-    before = lab.outside.asked()
-    for _ in range(ROLLS):
-        ours = lab.kubelet.update(ours, ours.container.spec)
-    misses = lab.outside.asked() - before
-    longest_ms = lab.longest_turn_ms()
+    updates: list[tuple[float, int]] = []
+    with watching_pages(lab) as pages:
+        for _ in range(ROLLS):
+            before = lab.outside.asked()
+            ours = lab.kubelet.update(ours, ours.container.spec)
+            alone_s = time.monotonic()
+            pause(1.0)
+            updates.append((alone_s, lab.outside.asked() - before))
     nothing_lost(lab, loads, by={"us"})
-    print(f"{ROLLS} updates: {misses} questions went upstream, longest turn {longest_ms:.1f} ms")
+    misses = [missed for _, missed in updates]
+    print(f"{ROLLS} updates: {misses} questions went upstream, {len(pages)} pages were read")
     print(*(f"{load.who}: {load.sum_up()}" for load in loads), sep="\n")
-    assert longest_ms <= TURN_MAX_MS
-    # A cold process asks for all of NAMES within half a second; 5 % of one second's questions is the issue's bound.
-    assert misses <= 0.05 * RATE
+    # The old process knew all names. A cold one asks for each of NAMES, a fifth of a second's questions.
+    for alone_s, missed in updates:
+        assert missed <= 0.05 * loads[0].sum_up(alone_s, alone_s + 1.0).asked, misses
+    assert len(pages) > ROLLS
+    assert not [page for page in pages if page[1] != 200]
     nothing_left_over(lab, ours)
+
+
+@contextlib.contextmanager
+def watching_pages(lab: Lab) -> Iterator[list[tuple[str, int]]]:
+    """Read the pages that generations share the ports of, again and again; yield what came of each."""
+    seen: list[tuple[str, int]] = []
+    enough = threading.Event()
+
+    def watch() -> None:
+        while not enough.is_set():
+            for host, port, path in PAGES:
+                # Who is just being connected while the old process closes its port is reset, and asks again.
+                status = lab.get(host, port, path)[0] or lab.get(host, port, path)[0]
+                seen.append((f"{port}{path}", status))
+                enough.wait(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        enough.set()
+        watcher.join()
 
 
 def killed_at(lab: Lab, spec: Spec, step: int) -> None:
@@ -143,10 +185,8 @@ def test_a_successor_that_is_killed_at_any_step_of_the_hand_over_costs_nothing(l
 def test_an_end_without_a_successor_loses_nothing(lab: Lab) -> None:
     """Pods go to kube-dns first; then what has arrived is answered, over connections that are open as well."""
     ours, loads = begin(lab, rate=1000)
-    longest_ms = lab.longest_turn_ms()
     assert lab.kubelet.terminate(ours) == 0
     pause(0.5)
-    print(f"longest turn under load {longest_ms:.1f} ms")
     nothing_lost(lab, loads, by={"us", "kube-dns-1", "kube-dns-2"})
     assert lab.tables() == []
     assert "nodelocaldns" not in lab.node.run("ip", "addr")
@@ -182,3 +222,48 @@ def test_after_kill_and_restart_the_cache_is_warm_and_its_ages_are_right(lab: La
     (rrset,) = [each for each in answer.answer if each.rdtype == dns.rdatatype.A]
     age_s = lab.say("an answer") - filled_s
     assert lab.ttl_s - age_s - 3 <= rrset.ttl <= lab.ttl_s - int(age_s) + 1
+
+
+def through_everything(lab: Lab, spec: Spec) -> tuple[Turn, float]:
+    """Start, two updates, an end without a successor, with scrapes and snapshots; return the longest turn.
+
+    And how much slower the machine was then than the one that the bound is meant for.
+    """
+    snapshot = lab.shared / "cache.snapshot"
+    ours = lab.kubelet.start(spec)
+    lab.kubelet.until_ready(ours)
+    containers = [ours.container]
+    for _ in range(2):
+        ours = lab.kubelet.update(ours, spec)
+        containers.append(ours.container)
+        before_ns = time.time_ns()
+        wait_for("a snapshot", partial(written_since, snapshot, before_ns), within_s=30.0)
+        for _ in range(3):
+            lab.scrape()
+    slower = slowness()
+    assert lab.kubelet.terminate(ours) == 0
+    longest = [container.longest_turn() for container in containers]
+    print(f"longest turns on a machine {slower:.2f} times slower:", *longest)
+    return max(longest), slower
+
+
+KNOWN = [pytest.param(2_000, TURN_MAX_MS, id="small"), pytest.param(50_000, TURN_MAX_MS + GROWTH_MS, id="large")]
+
+
+@pytest.mark.parametrize(("known", "max_ms"), KNOWN)
+def test_no_turn_of_the_loop_takes_over_five_milliseconds(lab: Lab, known: int, max_ms: float) -> None:
+    spec = replace(lab.spec(*SHARE, "-snapshot-interval", "1s", corefile=LONG), measured=True)
+    pod = lab.pod()
+    ours = lab.kubelet.start(spec)
+    lab.kubelet.until_ready(ours)
+    lab.until_intercepting()
+    lab.load(pod, rate=4000, seconds=known / 4000, names=["*.many.lab"]).end()
+    assert lab.scrape().value("coredns_cache_entries") >= known
+    assert lab.kubelet.terminate(ours) == 0
+    load = lab.load(pod, rate=1000, seconds=100.0, names=NAMES)
+    for _ in range(TRIES):
+        longest, slower = through_everything(lab, spec)
+        if longest.ms <= max_ms * slower:
+            break
+    load.end(early=True)
+    assert longest.ms <= max_ms * slower, longest

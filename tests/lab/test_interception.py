@@ -2,12 +2,13 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 
 from tests.lab.addresses import CLUSTER_4, CLUSTER_6, LOCAL_4, LOCAL_6, LOCAL_IPS
 from tests.lab.asking import ask_author
-from tests.lab.clients import Pod
+from tests.lab.clients import Lookups, Pod
 from tests.lab.lab import Lab
 from tests.lab.leftovers import are_there, leave_behind
 from tests.lab.spaces import wait_for
@@ -130,3 +131,29 @@ def test_a_foreign_flush_of_all_rules_changes_nothing(lab: Lab) -> None:
     load.end(early=True)
     assert load.sum_up().clean, load.sum_up()
     assert set(load.sum_up().by) == {"us"}
+
+
+def has_had(lookups: Lookups, number: int) -> bool:
+    return len(lookups.seen) >= number
+
+
+def test_the_teardown_of_node_local_dns_while_we_serve_costs_no_answer(lab: Lab) -> None:
+    """In a migration its last pod may end beside us: it deletes the device that has our addresses, too."""
+    pod = lab.pod()
+    leave_behind(lab.node, [LOCAL_4, CLUSTER_4], "nft")
+    lab.deploy("-syncinterval", "1h")  # not that: the failed beat brings it back
+    lookups = [lab.lookups(lab.pod(CLUSTER_4), libc=libc) for libc in ("glibc", "musl")]
+    for each in lookups:
+        wait_for("an application has had answers", partial(has_had, each, 6))
+    lab.say("node-local-dns ends")
+    lab.node.run("ip", "link", "del", "nodelocaldns")
+    lab.node.run("iptables-nft", "-t", "raw", "-F")
+    took_s = wait_for(
+        "the device is back", lambda: "nodelocaldns" in lab.node.run("ip", "-o", "link"), within_s=10.0
+    )
+    # The address has failed: five good beats, and by chance half as many again.
+    again_s = took_s + lab.until_intercepting(within_s=20.0)
+    print(f"device back after {took_s:.2f} s, pods are answered by us after {again_s:.2f} s")
+    for each in lookups:
+        assert not [one for one in each.end() if one.error]
+    assert ask_author(pod.space, CLUSTER_4, within_s=2.0) == "us"

@@ -5,6 +5,7 @@ import signal
 import time
 from functools import partial
 
+from resolver.system.options import ALIVE_S
 from tests.lab.addresses import CLUSTER_4, CLUSTER_6, LOCAL_4, LOCAL_IPS
 from tests.lab.asking import ask_author
 from tests.lab.lab import COREFILE, Lab
@@ -46,7 +47,7 @@ def test_a_reload_touches_nothing_of_the_node(lab: Lab) -> None:
         lab.say("SIGHUP")
         ours.container.send(signal.SIGHUP)
         wait_for("it is loaded", partial(loaded, lab, times))
-    pause(3.5)  # an element that nobody puts in again lives for 3 s
+    pause(ALIVE_S + 0.5)
     load.end(early=True)
     assert load.sum_up().clean, load.sum_up()
     assert set(load.sum_up().by) == {"us"}

@@ -107,6 +107,28 @@ async def test_two_generations_share_a_port_unless_told_otherwise() -> None:
         await successor.close()
 
 
+async def told(port: int, times: int = 20) -> set[bytes]:
+    """Fetch `/hello` so often, each time over a new connection; what the page said."""
+    answers = [await talk(("127.0.0.1", port), request("/hello", "GET", CLOSE)) for _ in range(times)]
+    return {answer.rpartition(b"\r\n")[2] for answer in answers}
+
+
+async def test_nobody_is_connected_to_a_generation_that_has_not_begun() -> None:
+    (port,) = free_ports(1)
+    text = f"127.0.0.1:{port}"
+    async with running() as run:
+        await run.server.swap({text: {"/hello": hello}})
+        expected = await told(port, 1)
+        successor = HttpServer(run.timers, begun=False)
+        try:
+            await successor.swap({text: {}})
+            assert await told(port) == expected
+            await successor.begin()
+            assert len(await told(port)) == 2, "the kernel spreads them: all to one of two once in a million times"
+        finally:
+            await successor.close()
+
+
 async def test_the_wildcard_takes_both_families() -> None:
     (port,) = free_ports(1)
     async with running() as run:

@@ -32,6 +32,9 @@ PROGRAMS = (
       for verb in ("", "-save", "-restore")),
 )  # fmt: skip
 
+LONG_S = 60.0
+"""`alive_s` of tests that are not about it: no element runs out while a busy machine gets to the next line."""
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 _PATH = f"/usr/sbin:/sbin:{os.environ['PATH']}"

@@ -18,13 +18,13 @@ from resolver.errors import CommandFailed
 from resolver.system import commands
 from resolver.system.nft import BEATS_UNANSWERED_MAX, Rules
 from resolver.system.options import NodeOptions
-from tests.system.network import CLUSTER4, KUBE_DNS, US, Network, first_in_path, needs_root, until
+from tests.system.network import CLUSTER4, KUBE_DNS, LONG_S, US, Network, first_in_path, needs_root, until
 
 pytestmark = needs_root
 
 OURS = (CLUSTER4,)
-LIVES = {CLUSTER4: 3.0}
-OPTIONS = NodeOptions(OURS)
+LIVES = {CLUSTER4: LONG_S}
+OPTIONS = NodeOptions(OURS, alive_s=LONG_S)
 PREFIX = "node_resolver"
 
 
@@ -124,9 +124,8 @@ async def test_the_table_dies_with_our_process(node: Network, holder: "subproces
     holder.kill()
     killed_s = time.monotonic()
     while PREFIX in await asyncio.to_thread(tables, node):
-        assert time.monotonic() - killed_s < 5
+        assert time.monotonic() - killed_s < 10
     print(f"gone after {time.monotonic() - killed_s:.3f} s")
-    assert time.monotonic() - killed_s < 1.5, "the elements alone would have lived for 3 s"
     assert await node.who(node.pod, CLUSTER4) == KUBE_DNS
 
 
