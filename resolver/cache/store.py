@@ -36,7 +36,8 @@ class Store:
     def put(self, key: bytes, entry: Entry) -> None:
         """Keep `entry` under `key`; renderings of the one it replaces are dead at once.
 
-        How popular the old one was goes on counting: a TTL of 5 s is no reason to forget it (CoreDNS copies it, too).
+        How popular the old one was goes on counting: a TTL of 5 s is no reason to forget it (CoreDNS copies it,
+        too).
         """
         entries = self.entries
         size = entry.size_bytes

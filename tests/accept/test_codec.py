@@ -8,6 +8,7 @@ from typing import Any
 
 import dns.edns
 import dns.message
+import dns.rrset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,8 +33,8 @@ QUERIES = [
 
 def denial() -> bytes:
     message = dns.message.make_response(dns.message.from_wire(query("web.example.", use_edns=0)))
-    soa = "example. 300 IN SOA ns.example. h.example. 1 7200 1800 86400 60"
-    message.authority.append(dns.rrset.from_text(*soa.split(None, 4)))
+    soa = dns.rrset.from_text("example.", 300, "IN", "SOA", "ns.example. h.example. 1 7200 1800 86400 60")
+    message.authority.append(soa)
     return message.to_wire()
 
 
