@@ -17,8 +17,10 @@ from tests.support import node, scripted
 from tests.support.client import Udp, query
 
 STORED_MAX = {"python": 11, "compiled": 8}
-MISS_MAX = {"python": 25, "compiled": 20}
-"""By lane, with its batch loop, which the Python lane enters once for many. Design section 2 allows 10 and 24."""
+MISS_MAX = {"python": 24, "compiled": 19}
+"""By lane, with its batch loop, which the Python lane enters once for many. Design section 2 allows 10 and 24.
+
+A miss whose answer has a TTL above the directive's maximum costs one call more, which lowers it."""
 
 BACKGROUND = (
     *("Timers.", "Daemon.", "_Call.", "PacketCache.sweep", "Listener.sweep", "Listeners.sweep"),
@@ -107,8 +109,9 @@ async def test_what_a_stored_answer_costs(lane: str) -> None:
     assert rendered_now.total <= STORED_MAX[lane], rendered_now.by_name
 
 
+@pytest.mark.parametrize(("ttl_s", "more"), [(30, 0), (300, 1)], ids=["as usual", "above the maximum"])
 @pytest.mark.parametrize("lane", MISS_MAX)
-async def test_what_a_miss_costs(lane: str) -> None:
+async def test_what_a_miss_costs(lane: str, ttl_s: int, more: int) -> None:
     async with (
         scripted.running() as upstream,
         node.serving(
@@ -117,7 +120,7 @@ async def test_what_a_miss_costs(lane: str) -> None:
         ) as server,
     ):
         for number in range(6):
-            upstream.answer(f"n{number}.example.", "A", f"n{number}.example. 300 IN A 192.0.2.7")
+            upstream.answer(f"n{number}.example.", "A", f"n{number}.example. {ttl_s} IN A 192.0.2.7")
         async with await Udp.open(server.host, server.port) as client:
             counts = []
             for number in range(6):
@@ -126,7 +129,7 @@ async def test_what_a_miss_costs(lane: str) -> None:
                     await client.receive()
                 counts.append(calls)
     best = min(counts, key=lambda calls: calls.total)
-    assert best.total <= MISS_MAX[lane], best.by_name
+    assert best.total <= MISS_MAX[lane] + more, best.by_name
 
 
 async def test_the_counter_counts() -> None:

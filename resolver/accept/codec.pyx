@@ -38,7 +38,7 @@ cdef enum:
     TYPE_OPT = 41
     SOA_MIN_BYTES = 22
     QUESTION_FIELDS = 10
-    SCAN_FIELDS = 10
+    SCAN_FIELDS = 11
 
 assert HEADER_BYTES == HEADER_SIZE
 assert len(Question._fields) == QUESTION_FIELDS
@@ -237,6 +237,7 @@ def scan(bytes packet, question_end=0):
     cdef int64_t ttl_s
     cdef int64_t minimum_s
     cdef int64_t min_ttl_s = -1
+    cdef int64_t max_ttl_s = 0
     cdef int64_t soa_s = -1
     cdef int number = 0
     cdef bint has_target = False
@@ -277,6 +278,7 @@ def scan(bytes packet, question_end=0):
             opt_start = start
             rcode |= (ttl_s >> 24) << 4
         else:
+            max_ttl_s = max(max_ttl_s, ttl_s)
             if ttl_s > 0x7FFFFFFF:
                 ttl_s = 0
             if min_ttl_s < 0 or ttl_s < min_ttl_s:
@@ -315,6 +317,7 @@ def scan(bytes packet, question_end=0):
     _fill(found, 7, min_ttl_s if min_ttl_s >= 0 else None)
     _fill(found, 8, soa_s if soa_s >= 0 else None)
     _fill(found, 9, has_ns)
+    _fill(found, 10, max_ttl_s)
     return found
 
 

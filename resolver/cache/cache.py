@@ -69,7 +69,10 @@ class Cache:
     def put(self, key: bytes, scan: Scan, lifetime: Lifetime, now_s: float) -> Entry:
         """Return the entry for an answer from upstream, kept under `key` if it may be kept."""
         kind, keep_s, cap_s, floor_s = lifetime
-        packet = clamp_ttls(scan.packet, scan.ttl_offsets, floor_s, cap_s)
+        packet, _, rcode, _, _, _, ttl_offsets, min_ttl_s, _, _, max_ttl_s = scan
+        min_ttl_s = min_ttl_s or 0
+        if max_ttl_s > cap_s or min_ttl_s < floor_s:  # else, as usual, there is nothing to change
+            packet = clamp_ttls(packet, ttl_offsets, floor_s, cap_s)
         options = self.options
         life = Life()
         life.uses = 0
@@ -84,15 +87,15 @@ class Cache:
             Entry,
             (
                 packet,
-                scan.ttl_offsets,
-                scan.rcode,
+                ttl_offsets,
+                rcode,
                 kind,
                 now_s,
                 now_s + keep_s,
                 floor_s,
-                min(scan.min_ttl_s or 0, cap_s),
+                min_ttl_s if min_ttl_s < cap_s else cap_s,
                 life,
-                len(packet) + len(key) + 36 * len(scan.ttl_offsets) + OVERHEAD_BYTES,
+                len(packet) + len(key) + 36 * len(ttl_offsets) + OVERHEAD_BYTES,
             ),
         )
         if keep_s > 0:

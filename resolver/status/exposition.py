@@ -4,7 +4,8 @@ What callers may rely on:
 
 - No step of a scrape folds more than `SERIES_PER_SLICE` series or writes more than `collector.SAMPLES_PER_SLICE`
   samples; between two steps the loop has a turn. 3,400 samples in one go would hold it for 26 ms.
-- What has not changed since the last scrape is not written again: an idle process pays a third.
+- The library writes each sample once; later scrapes put numbers into that text (`collector.Writer`). A busy process
+  pays a seventh of what writing everything anew costs.
 - The library is imported in a thread, by `prepare` or else by the first scrape: neither the way to the first answer
   nor a turn of the loop pays for it, and who is never scraped never imports it.
 - Whoever asks while a scrape is under way gets that one: many scrapers cost as much as one.
@@ -34,8 +35,9 @@ if TYPE_CHECKING:  # the library, which is imported in a thread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-REMEMBERED_WORK = 5.0
-"""Samples whose writing takes as long as seeing that a piece has not changed."""
+SEEN_WORK = 1.0
+FILLED_WORK = 0.04
+"""Samples whose writing takes as long as to look at a piece that was written before, and to put a number in."""
 
 SERIES_PER_SLICE = 300
 """Series folded before the loop gets a turn: about 1 ms."""
@@ -51,6 +53,7 @@ class Exposition:
         self.runtime_metrics = False
         self._registry = registry
         self._series = series
+        self._fold = SeriesFold()
         self._writer: collector.Writer | None = None
         self._running: asyncio.Task[bytes] | None = None
 
@@ -69,21 +72,22 @@ class Exposition:
         if self._writer is None:
             self._writer = collector.Writer()
         self._writer.begin()
-        fold = SeriesFold()
+        fold = self._fold
+        fold.begin()
         every = list(self._series.by_key.values())
         for start in range(0, len(every), SERIES_PER_SLICE):
-            for series in every[start : start + SERIES_PER_SLICE]:
-                fold.add(series)
+            fold.add(every[start : start + SERIES_PER_SLICE])
             yield b""
         together: list[bytes] = []
         work = 0.0
-        for family, samples in self._families(fold, of_files):
-            for text, written in self._writer.pieces(family, samples):
-                if work + written > collector.SAMPLES_PER_SLICE:
+        for family, samples in self._families(of_files):
+            for text, written, filled in self._writer.pieces(family, samples):
+                more = SEEN_WORK + written + filled * FILLED_WORK
+                if together and work + more > collector.SAMPLES_PER_SLICE:
                     yield b"".join(together)
                     together, work = [], 0.0
                 together.append(text)
-                work += written or REMEMBERED_WORK
+                work += more
         yield b"".join(together)
 
     async def text(self) -> bytes:
@@ -111,12 +115,12 @@ class Exposition:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, _from_files, self.runtime_metrics, sources)
 
-    def _families(self, fold: SeriesFold, of_files: Iterable[Reading]) -> Iterator[FamilyOf]:
+    def _families(self, of_files: Iterable[Reading]) -> Iterator[FamilyOf]:
         registry = self._registry
         # `revision` is there because CoreDNS has it; to Prometheus an empty label is no label.
         yield f.BUILD_INFO, {(VERSION, "", f"python{platform.python_version()}"): 1}
-        yield from fold.families()
-        yield from cache_families(registry.caches.values(), fold.cache_hits)
+        yield from self._fold.families()
+        yield from cache_families(registry.caches.values(), self._fold.cache_hits.by_labels())
         yield from upstream_families(registry.upstreams.values())
         yield from process_families(registry)
         log = logs.current()

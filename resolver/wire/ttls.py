@@ -35,6 +35,8 @@ class Scan(NamedTuple):
     min_ttl_s      The smallest TTL of all records, None without records.
     soa_s          min(TTL, MINIMUM) of the SOA in the authority section (RFC 2308 section 5), or None.
     has_ns         The authority section has an NS record (a referral when there is no answer).
+    max_ttl_s      The largest TTL as it stands there, 0 without records: one with its top bit set is 2**31 or more
+                   here, so no maximum lets it pass.
     """
 
     packet: bytes
@@ -47,6 +49,7 @@ class Scan(NamedTuple):
     min_ttl_s: int | None
     soa_s: int | None
     has_ns: bool
+    max_ttl_s: int
 
 
 def skip_name(packet: bytes, position: int) -> int:
@@ -89,6 +92,7 @@ def scan(packet: bytes, question_end: int = 0) -> Scan:
         position = question_end = question_end or skip_name(packet, HEADER_BYTES) + 4
         offsets: list[int] = []
         min_ttl_s: int | None = None
+        max_ttl_s = 0
         soa_s: int | None = None
         has_ns = has_target = False
         opt_start = opt_end = 0
@@ -108,6 +112,8 @@ def scan(packet: bytes, question_end: int = 0) -> Scan:
                 opt_start, opt_end = start, position + rdata_bytes
                 rcode |= ttl_s >> 24 << 4
             else:
+                if ttl_s > max_ttl_s:  # noqa: PLR1730 # `max` is a call for every record
+                    max_ttl_s = ttl_s
                 if ttl_s > MAX_TTL_S:
                     ttl_s = 0
                 if min_ttl_s is None or ttl_s < min_ttl_s:
@@ -133,7 +139,10 @@ def scan(packet: bytes, question_end: int = 0) -> Scan:
         packet = packet[:10] + (additionals - 1).to_bytes(2, "big") + packet[12:opt_start]
     elif position != len(packet):
         packet = packet[:position]
-    found = (packet, flags, rcode, question_end, answers, has_target, tuple(offsets), min_ttl_s, soa_s, has_ns)
+    found = (
+        packet, flags, rcode, question_end, answers, has_target, tuple(offsets), min_ttl_s, soa_s, has_ns,
+        max_ttl_s,
+    )  # fmt: skip
     return tuple.__new__(Scan, found)  # Scan's own __new__ is a Python call for every miss
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import dns.edns
 import dns.message
+import dns.rrset
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -26,7 +26,7 @@ def found(
     ns: bool = False,
     flags: int = 0,
 ) -> Scan:
-    return Scan(b"", flags, rcode, 0, answers, bool(answers) and target, (), ttl_s, soa_s, ns)
+    return Scan(b"", flags, rcode, 0, answers, bool(answers) and target, (), ttl_s, soa_s, ns, ttl_s or 0)
 
 
 ADDRESS = found(answers=1, ttl_s=300)

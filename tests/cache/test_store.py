@@ -1,11 +1,17 @@
 """What is kept, what gives way, and that every byte is accounted for."""
 
+import dns.message
+import dns.rrset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resolver.cache.cache import Cache
 from resolver.cache.entry import Entry, Kind, Life
 from resolver.cache.ledger import Ledger
+from resolver.cache.lifetime import Lifetime
+from resolver.cache.options import CacheOptions
 from resolver.cache.store import MAX_CHANCES, Store
+from resolver.wire.ttls import MAX_TTL_S, clamp_ttls, scan
 
 
 def entry(size_bytes: int = 100) -> Entry:
@@ -95,6 +101,23 @@ def test_what_is_larger_than_the_budget_is_not_kept() -> None:
     store.put(key(1), entry(5_000))
     assert not store.entries
     assert ledger.used_bytes == 0
+
+
+TTLS_S = st.sampled_from([0, 1, 29, 30, 31, MAX_TTL_S, MAX_TTL_S + 1, 2**32 - 1])
+
+
+@given(st.lists(TTLS_S, max_size=3), st.sampled_from([0, 1, 30, MAX_TTL_S]), st.sampled_from([0, 1]))
+def test_every_ttl_that_is_kept_is_within_its_bounds(ttls_s: list[int], cap_s: int, floor_s: int) -> None:
+    answer = dns.message.make_response(dns.message.make_query("web.example.", "A"))
+    for number in range(len(ttls_s)):
+        answer.answer.append(dns.rrset.from_text(f"n{number}.example.", 0, "IN", "A", "192.0.2.7"))
+    packet = bytearray(answer.to_wire())
+    for at, ttl_s in zip(scan(bytes(packet)).ttl_offsets, ttls_s, strict=True):
+        packet[at : at + 4] = ttl_s.to_bytes(4, "big")
+    found = scan(bytes(packet))
+    kept = Cache(CacheOptions(), Ledger(10_000)).put(b"", found, Lifetime(Kind.SUCCESS, 0, cap_s, floor_s), 0.0)
+    assert kept.packet == clamp_ttls(found.packet, found.ttl_offsets, floor_s, cap_s)
+    assert kept.ttl_offsets == found.ttl_offsets
 
 
 def test_a_store_that_closes_gives_everything_back() -> None:

@@ -5,12 +5,14 @@ import math
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client.exposition import generate_latest
 
 from resolver import logs
 from resolver.metrics import Reading
 from resolver.report.series import ListenerLabels, SeriesTable
+from resolver.status import collector
 from resolver.status.collector import SAMPLES_PER_SLICE
-from resolver.status.exposition import SERIES_PER_SLICE, Exposition
+from resolver.status.exposition import FILLED_WORK, SERIES_PER_SLICE, Exposition
 from tests.status.test_exposition import busy, parsed, scrape
 
 
@@ -41,6 +43,24 @@ def test_no_step_of_a_scrape_is_large() -> None:
     assert list(parsed(b"".join(steps).decode()))
 
 
+def test_no_step_of_a_later_scrape_fills_in_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "REMEMBERED_MAX_BYTES", 2**30)
+    registry, _ = busy()
+    table = crowd()
+    upstreams = [registry.upstream(f"10.1.{number // 256}.{number % 256}:53") for number in range(400)]
+    exposition = Exposition(registry, table)
+    for upstream in upstreams:
+        upstream.answered(0, 0.001)
+    before = iter(b"".join(exposition.steps()).splitlines())
+    for series in table.by_key.values():
+        series.uses += 1
+    for upstream in upstreams:
+        upstream.answered(0, 0.0001)
+    changed = [sum(line != next(before) for line in step.splitlines()) for step in exposition.steps()]
+    assert sum(changed) > 10_000
+    assert max(changed) <= SAMPLES_PER_SLICE / FILLED_WORK
+
+
 def test_an_idle_process_writes_little_and_in_few_turns() -> None:
     registry, table = busy()
     exposition = Exposition(registry, table)
@@ -56,6 +76,30 @@ def test_an_idle_process_writes_little_and_in_few_turns() -> None:
     ]
     assert len(changed) == 7
     assert all(old.startswith(b"coredns_health_request_duration_seconds") for old, _ in changed)
+
+
+def test_a_busy_process_is_written_once_and_then_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte what another would write that sees it for the first time."""
+    registry, table = busy()
+    exposition = Exposition(registry, table)
+    list(exposition.steps())
+    for series in table.by_key.values():
+        series.uses += 1_234_567
+        series.late(0.3)
+    registry.upstream("10.0.0.2:53").answered(0, 0.004)
+    registry.upstream("10.0.0.3:53").answered(0, 0.004)
+    fresh = b"".join(Exposition(registry, table).steps())
+    written: list[int] = []
+    library = generate_latest
+
+    def count(of: collector.Slice) -> bytes:
+        text = library(of)
+        written.append(sum(not line.startswith(b"#") for line in text.splitlines()))
+        return text
+
+    monkeypatch.setattr(collector, "generate_latest", count)
+    assert b"".join(exposition.steps()) == fresh
+    assert 0 < sum(written) < 150, "the new upstream's lines"
 
 
 async def test_the_loop_has_a_turn_between_any_two_steps() -> None:

@@ -79,6 +79,7 @@ def test_a_scan_finds_ttls_in_every_section_and_drops_the_opt_record() -> None:
     found = scan(packet)
     assert [struct.unpack_from(">I", found.packet, at)[0] for at in found.ttl_offsets] == [300, 60]
     assert (found.min_ttl_s, found.answers, found.has_target, found.soa_s) == (60, 2, True, None)
+    assert found.max_ttl_s == 300
     assert dns.message.from_wire(found.packet).edns == -1
 
 
@@ -158,6 +159,8 @@ def check_scan(packet: bytes) -> None:
     except Malformed:
         return
     assert all(12 < at <= len(found.packet) - 6 for at in found.ttl_offsets)
+    ttls_s = [struct.unpack_from(">I", found.packet, at)[0] for at in found.ttl_offsets]
+    assert found.max_ttl_s == max(ttls_s, default=0)
     assert len(found.packet) <= max(len(packet), 512)
     again = scan(found.packet)
     assert again.packet == found.packet
