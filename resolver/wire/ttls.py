@@ -112,7 +112,7 @@ def scan(packet: bytes, question_end: int = 0) -> Scan:
                 opt_start, opt_end = start, position + rdata_bytes
                 rcode |= ttl_s >> 24 << 4
             else:
-                if ttl_s > max_ttl_s:  # noqa: PLR1730 # `max` is a call for every record
+                if ttl_s > max_ttl_s:  # noqa: PLR1730 # max is a call for every record
                     max_ttl_s = ttl_s
                 if ttl_s > MAX_TTL_S:
                     ttl_s = 0
