@@ -156,12 +156,23 @@ class Bench:
             limit_s=limit_s,
         )
 
-    def dnsperf(self, server: Server, asked: Prepared, *, repeat: int = 1, tcp: bool = False) -> Outcome:
+    def dnsperf(
+        self,
+        server: Server,
+        asked: Prepared,
+        *,
+        repeat: int = 1,
+        clients: int = 50,
+        outstanding: int = 100,
+        tcp: bool = False,
+    ) -> Outcome:
         """Ask `server` with dnsperf. Raises LoadError."""
         return self.load.dnsperf(
             server.plan.place,
             asked,
             repeat=repeat,
+            clients=clients,
+            outstanding=outstanding,
             tcp=tcp,
             judged=server.contestant.forwards,
         )

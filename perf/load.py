@@ -115,10 +115,13 @@ class Load:
         *,
         repeat: int = 1,
         clients: int = 50,
+        outstanding: int = 100,
         tcp: bool = False,
         judged: bool = True,
     ) -> Outcome:
-        """Ask as fast as answers come, 100 in the air. Those with EDNS are asked by a dnsperf of their own.
+        """Ask as fast as answers come, `outstanding` in the air of all clients.
+
+        Those with EDNS are asked by a dnsperf of their own.
 
         Without `judged` an answer may be as short as its question: the floor sends questions back.
         """
@@ -127,7 +130,7 @@ class Load:
         for edns in kinds:
             more = ["-a", place.source, *(["-e"] if edns else []), *(["-m", "tcp"] if tcp else [])]
             path = str(questions.text(edns))
-            share = {"outstanding": 100 // len(kinds), "clients": max(1, clients // len(kinds))}
+            share = {"outstanding": outstanding // len(kinds), "clients": max(1, clients // len(kinds))}
             commands.append(loadgen.dnsperf(place.host, place.port, path, repeat=repeat, more=more, **share))
         with place.inside():
             results = [loadgen.parse(text) for text in run(commands, LIMIT_S)]

@@ -60,7 +60,7 @@ TARGETS = (
     Target("stored", "flat out", "cpu_us", 2.5, FLOOR),
     Target("unseen", "flat out", "cpu_us", 0.95, PEER),
     Target("unseen", "flat out", "cpu_us", 0.75, NODE_CACHE),
-    Target("tcp-pipelined", "flat out", "cpu_us", 0.25, NODE_CACHE),
+    Target("tcp-pipelined", "20 in the air on each of 10", "cpu_us", 0.25, NODE_CACHE),
     Target("tcp-connections", "100 at a time", "cpu_us", 0.6, NODE_CACHE),
     Target("latency", "1,000 q/s", "p50_us", 1.1, PEER),
     Target("latency", "1,000 q/s", "p99_us", 1.1, PEER),

@@ -81,11 +81,13 @@ WORKLOADS = {
         Workload(
             "tcp-pipelined",
             "Cached, TCP, pipelined",
-            "Known names over 50 TCP connections that stay open, 100 questions in the air.",
+            "Known names over TCP connections that stay open. With 2 questions in the air on each, as stub "
+            "resolvers ask, hardly any read brings more than one; with 20, as a forwarder asks, pipelining is in "
+            "earnest: the target is about that case.",
             _COST,
             hot.tcp_pipelined,
             1,
-            2.2,
+            4,
         ),
         Workload(
             "tcp-connections",

@@ -18,6 +18,9 @@ LATENCY_S = {1_000: 15, 10_000: 5}  # long enough for 15 and 50 answers beyond p
 KNOWN = 1_000
 STORED, UNSEEN, PIPELINED = 60_000, 20_000, 100_000
 CONNECTIONS, CONNECTIONS_TIMES = 1_000, 5  # once is 50 ms of a server
+IN_THE_AIR = {"2 in the air on each of 50": (50, 100), "20 in the air on each of 10": (10, 200)}
+"""Of TCP connections that stay open: how many there are, and questions in the air in all. Stub resolvers ask for A
+and AAAA together; only what a forwarder pipelines brings many questions in one read."""
 SAMPLE = 100  # answers that are looked into after a run of dnsperf
 
 
@@ -71,23 +74,25 @@ def stored(bench: Bench) -> None:
     """Names that the cache has, written in a way that no packet cache has."""
     known = names(bench.scaled(KNOWN, 50), "stored", "long")
     capitals = [Ask(name.upper()) for name in known]
-    _known(bench, "flat out", [Ask(name) for name in known], capitals, STORED, tcp=False)
+    fill, sample = bench.load.prepare(Ask(name) for name in known), bench.load.prepare(capitals[:SAMPLE])
+    asked = bench.load.prepare(capitals * max(1, bench.scaled(STORED) // len(capitals)))
+    with bench.field(NAMES) as started:
+        ready = [server for server in started if bench.warm("flat out", server, fill)]
+        for _, server in bench.turns(ready):
+            bench.measure("flat out", server, partial(bench.dnsperf, server, asked), sample=sample)
 
 
 def tcp_pipelined(bench: Bench) -> None:
     """Known names over connections that stay open."""
     known = [Ask(name) for name in names(bench.scaled(KNOWN, 50), "tcp", "long")]
-    _known(bench, "flat out", known * 3, known, PIPELINED, tcp=True)
-
-
-def _known(bench: Bench, case: str, filling: list[Ask], asks: list[Ask], total: int, *, tcp: bool) -> None:
-    """Fill every cache once, then ask flat out in turns."""
-    fill, sample = bench.load.prepare(filling), bench.load.prepare(asks[:SAMPLE])
-    asked = bench.load.prepare(asks * max(1, bench.scaled(total) // len(asks)))
-    with bench.field(NAMES, lambda who: who.tcp or not tcp) as started:
-        ready = [server for server in started if bench.warm(case, server, fill)]
-        for _, server in bench.turns(ready):
-            bench.measure(case, server, partial(bench.dnsperf, server, asked, tcp=tcp), sample=sample)
+    fill, sample = bench.load.prepare(known * 3), bench.load.prepare(known[:SAMPLE])
+    asked = bench.load.prepare(known * max(1, bench.scaled(PIPELINED) // len(known)))
+    with bench.field(NAMES, lambda who: who.tcp) as started:
+        for case, (clients, outstanding) in IN_THE_AIR.items():
+            ready = [server for server in started if bench.warm(case, server, fill)]
+            for _, server in bench.turns(ready):
+                act = partial(bench.dnsperf, server, asked, tcp=True, clients=clients, outstanding=outstanding)
+                bench.measure(case, server, act, sample=sample)
 
 
 def unseen(bench: Bench) -> None:

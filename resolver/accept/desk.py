@@ -1,4 +1,9 @@
-"""What the connections of one TCP listener share: turns, and clocks that cost nothing for each question.
+"""What the connections of one TCP listener share: one epoll, turns, and clocks that cost nothing for each question.
+
+Connections wait in an epoll of their own, which the loop watches as one descriptor: each is registered once, one
+call tells which have news, and closing a descriptor takes it out. With transports of the loop, a connection with
+one question took 45 us in place of 25. `TCP_DEFER_ACCEPT` is not used: who connects early and asks late would be
+reset when we end, because the kernel would not have given that connection to us.
 
 A turn of the loop answers at most `TURN_QUESTIONS`, whoever asks; what is left waits in one queue, in order.
 
@@ -7,6 +12,7 @@ timer for a connection or a question. Nobody else closes a connection for being 
 """
 
 import asyncio
+import select
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +30,10 @@ Answer = Callable[[bytes, "Stream", float], bytes | None]
 
 TURN_QUESTIONS = 128
 """Of all connections in one turn of the loop: at 15 us for a stored answer 2 ms."""
+
+READY_MAX = 64
+"""Connections with news in one turn of the loop: each costs about 10 us. The kernel has those left out in front
+next time."""
 
 STALLED_MAX = 32
 """Connections with more than `tcp_unsent_max_bytes` unsent: 32 x 1 MiB (`stream.UNSENT_FACTOR`). One more ends the
@@ -54,7 +64,8 @@ class Desk:
     """Made by `accept.tcp.TcpServer`, used by its streams.
 
     questions_left  In this turn of the loop.
-    quiet           Every open stream, the one that is quiet longest in front.
+    epoll           What streams wait for, by descriptor.
+    quiet           Every open stream that is not closing, the one that is quiet longest in front.
     begun           A message has begun to arrive, and since when.
     stalled         More unsent than it may have, and since when.
     closing         Closed as soon as the rest is sent, and since when.
@@ -68,12 +79,13 @@ class Desk:
         now: Now,
         lost: Callable[["Stream"], None],
     ) -> None:
-        """`lost` is told of every stream whose transport has closed, by whomever."""
+        """`lost` is told of every stream that closes, by whomever."""
         self.answer = answer
         self.options = options
         self.now = now
         self.counters = TcpCounters()
         self.questions_left = TURN_QUESTIONS
+        self.epoll = select.epoll()
         self.quiet: OrderedDict[Stream, None] = OrderedDict()
         self.begun: dict[Stream, float] = {}
         self.stalled: dict[Stream, float] = {}
@@ -81,9 +93,27 @@ class Desk:
         self.timers = timers
         self._loop = asyncio.get_running_loop()
         self._lost = lost
+        self._open: dict[int, Stream] = {}
         self._due: deque[Stream] = deque()
         self._turn_is_due = False
         self._watching = False
+        self._loop.add_reader(self.epoll.fileno(), self.look)
+
+    def look(self) -> None:
+        """Let streams that have news read and write, `READY_MAX` at most."""
+        if not self._turn_is_due:
+            self.questions_left = TURN_QUESTIONS
+        now_s, streams = self.now(), self._open
+        for fd, events in self.epoll.poll(0, READY_MAX):
+            stream = streams.get(fd)
+            if stream is not None:  # not closed by one before it
+                stream.ready(events, now_s)
+
+    def close(self) -> None:
+        """Look no more; every stream is closed."""
+        if not self.epoll.closed:
+            self._loop.remove_reader(self.epoll.fileno())
+            self.epoll.close()
 
     def next_turn(self, stream: "Stream") -> None:
         """Call `stream.turn` in the next turn of the loop, or in one soon after."""
@@ -93,33 +123,38 @@ class Desk:
             self._loop.call_soon(self._turn)
 
     def opened(self, stream: "Stream") -> None:
-        """Its transport is there."""
+        """Watch it from now on."""
+        self._open[stream.fd] = stream
         self.quiet[stream] = None
+        try:
+            self.epoll.register(stream.fd, select.EPOLLIN)
+        except OSError:  # no kernel memory, or over fs.epoll.max_user_watches
+            self.counters.accept_errors += 1
+            stream.abort()
         if not self._watching:
             self._watching = True
             self.timers.call_after(WATCH_S, self._watch)
 
     def has_stalled(self, stream: "Stream") -> None:
         """It has more unsent than it may; it reads no more until that is out."""
+        if stream in self.stalled:
+            return
         if len(self.stalled) >= STALLED_MAX:
             self.cut_off(next(iter(self.stalled)))
-        self.stalled.setdefault(stream, self.now())
+        self.stalled[stream] = self.now()
 
     def cut_off(self, stream: "Stream") -> None:
         """It does not take its answers: end it."""
         self.counters.closed_write += 1
         stream.abort()
 
-    def forget(self, stream: "Stream") -> None:
-        """Watch it no more."""
+    def lost(self, stream: "Stream") -> None:
+        """It is about to close its descriptor."""
+        del self._open[stream.fd]
         self.quiet.pop(stream, None)
         self.begun.pop(stream, None)
         self.stalled.pop(stream, None)
         self.closing.pop(stream, None)
-
-    def lost(self, stream: "Stream") -> None:
-        """It is closed."""
-        self.forget(stream)
         self._lost(stream)
 
     def _turn(self) -> None:

@@ -160,26 +160,6 @@ class PacketCache:
         table[key] = _close_ring(rendering, others) if others else rendering
         self.ledger.used_bytes += size
 
-    def answer(self, query: bytes, now_s: float) -> bytes | None:
-        """Return the answer that is kept for these query bytes, counted as one more use; None if there is none.
-
-        For TCP. The UDP lanes have this written out, because a call for each datagram is what they save.
-        """
-        key = query[2:]
-        rendering = self.table.get(key)
-        if rendering is None or now_s >= rendering.life.until_s:
-            return None
-        if now_s >= rendering.next_s:
-            self.age(rendering, now_s)
-        rendering.life.uses += 1
-        series = rendering.series
-        series.uses += 1
-        series.request_bytes += len(query)
-        series.response_bytes += 2 + len(rendering.body)
-        if rendering.follow is not None:
-            self.table[key] = rendering.follow
-        return query[:2] + rendering.body
-
     def age(self, rendering: Rendering, now_s: float) -> None:
         """Bring the TTLs of `rendering` to `now_s`; called when `now_s` has reached its `next_s`."""
         elapsed_s = int(now_s - rendering.stored_s)

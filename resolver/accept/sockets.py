@@ -2,8 +2,10 @@
 
 import ctypes
 import errno
+import fcntl
 import socket
 import struct
+import termios
 from contextlib import suppress
 
 from resolver.errors import AddressInUse, ResolverError
@@ -98,6 +100,23 @@ def turn_away_connections(sock: socket.socket) -> None:
     filter_program = struct.pack("@HP", len(_NO_SYN) // 8, ctypes.addressof(program))
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_program)
+
+
+def end_sending(fd: int) -> bool:
+    """Send EOF on the connection at descriptor `fd` and keep it open; False when the client is gone."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return False
+    finally:
+        sock.detach()
+    return True
+
+
+def has_unread(fd: int) -> bool:
+    """Tell whether something has arrived at descriptor `fd` that nobody has read yet; EOF is nothing."""
+    return any(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
 
 
 def _bind(host: str, port: int, kind: int, shared: bool) -> socket.socket:

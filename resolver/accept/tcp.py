@@ -17,6 +17,8 @@ What is not here: questions and answers of one connection (`accept.stream`), tur
 
 import asyncio
 import errno
+import math
+import os
 import socket
 from collections.abc import Iterable
 from heapq import nsmallest
@@ -26,13 +28,13 @@ from typing import Any
 
 from resolver import logs
 from resolver.accept import sockets
-from resolver.accept.desk import Answer, Desk, TcpCounters
+from resolver.accept.desk import READY_MAX, Answer, Desk, TcpCounters
 from resolver.accept.options import AcceptOptions
 from resolver.accept.stream import Stream
 from resolver.clock import Now, Timers
 
 ACCEPT_BATCH = 64
-"""Connections taken in one turn: each costs about 50 us with its transport, 3 ms in all."""
+"""Connections taken in one turn: each costs about 10 us, 0.6 ms in all."""
 
 ACCEPT_PAUSE_S = 0.2
 
@@ -69,11 +71,13 @@ class TcpServer:
         self._sock = sock
         self._timers = timers
         self._loop = asyncio.get_running_loop()
-        self._accepting: set[asyncio.Task[None]] = set()
         self._listening = False
         self._all_closed: asyncio.Future[None] | None = None
+        # Connections inherit these (tcp(7)).
         for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, direction, KERNEL_BUFFER_BYTES)
+        # An answer must not wait until the client's kernel has acknowledged the one before it.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @property
     def counters(self) -> TcpCounters:
@@ -117,13 +121,14 @@ class TcpServer:
                     break
                 await asyncio.sleep(0)
             self._close_listener()
-            await asyncio.gather(*self._accepting)
             # What has arrived is read in the next turns; only then is a connection known to be idle.
-            for _ in range(3):
+            for _ in range(math.ceil(self._open / READY_MAX)):
+                self._desk.look()
                 await asyncio.sleep(0)
             for stream in self._streams():
                 stream.finish()
             await self._closed()
+            self._desk.close()
         finally:
             deadline.cancel()
 
@@ -136,8 +141,8 @@ class TcpServer:
     async def close(self) -> None:
         """`abort`, and return when all is closed."""
         self.abort()
-        await asyncio.gather(*self._accepting)
         await self._closed()
+        self._desk.close()
 
     def _close_listener(self) -> None:
         if self._sock.fileno() >= 0:
@@ -154,9 +159,11 @@ class TcpServer:
 
     def _accept(self) -> bool:
         """Take a batch; tell whether there may be more."""
+        now_s = self._desk.now()
         for _ in range(ACCEPT_BATCH):
             try:
-                sock, peer = self._sock.accept()
+                # What `accept` is made of, without the socket object: that costs another 4.5 us.
+                fd, peer = self._sock._accept()  # type: ignore[attr-defined] # typeshed has what is documented
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
@@ -166,8 +173,8 @@ class TcpServer:
                     self._pause(error)
                     return False
                 continue
-            sock.setblocking(False)
-            self._take(sock, peer)
+            os.set_blocking(fd, False)
+            self._take(fd, peer, now_s)
         return True
 
     def _pause(self, error: OSError) -> None:
@@ -181,52 +188,38 @@ class TcpServer:
         if self._listening:
             self.start()
 
-    def _take(self, sock: socket.socket, peer: Any) -> None:
+    def _take(self, fd: int, peer: Any, now_s: float) -> None:
         counters, options, desk = self.counters, self._options, self._desk
-        stream = Stream(desk, peer, desk.now())
-        siblings = self._by_client.get(stream.client_host, {})
-        if len(siblings) >= options.tcp_connections_per_client:
+        stream = Stream(desk, fd, peer, now_s)
+        siblings = self._by_client.get(stream.client_host)
+        if siblings is not None and len(siblings) >= options.tcp_connections_per_client:
             if not self._evict(nsmallest(EVICT_SEARCH, siblings, key=attrgetter("quiet_since_s"))):
                 counters.refused_client += 1
-                sock.close()
+                os.close(fd)
                 return
         elif self._open >= options.tcp_connections_max and not self._evict(islice(desk.quiet, EVICT_SEARCH)):
             counters.refused_full += 1
-            sock.close()
+            os.close(fd)
             return
         counters.accepted += 1
         self._open += 1
         self._by_client.setdefault(stream.client_host, {})[stream] = None
-        task = logs.held(self._loop.create_task(self._connect(stream, sock)), "accepting a connection")
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
-
-    async def _connect(self, stream: Stream, sock: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(lambda: stream, sock)
-        except OSError:  # the client was gone before it had a transport
-            sock.close()
-            self._desk.lost(stream)
+        desk.opened(stream)
 
     def _evict(self, candidates: Iterable[Stream]) -> bool:
-        """Close the first candidate that is idle, if one is."""
+        """Close the first candidate that is idle, if one is. Whose question waits in the kernel is not."""
         for stream in list(candidates):
-            if stream in self._desk.quiet and stream.is_idle:
+            if stream in self._desk.quiet and stream.is_idle and not sockets.has_unread(stream.fd):
                 self.counters.evicted += 1
                 stream.abort()
-                self._forget(stream)
                 return True
         return False
 
     def _lost(self, stream: Stream) -> None:
-        self._forget(stream)
+        self._open -= 1
+        siblings = self._by_client[stream.client_host]
+        del siblings[stream]
+        if not siblings:
+            del self._by_client[stream.client_host]
         if not self._open and self._all_closed is not None and not self._all_closed.done():
             self._all_closed.set_result(None)
-
-    def _forget(self, stream: Stream) -> None:
-        siblings = self._by_client.get(stream.client_host)
-        if siblings is not None and stream in siblings:
-            self._open -= 1
-            del siblings[stream]
-            if not siblings:
-                del self._by_client[stream.client_host]

@@ -35,9 +35,26 @@ class TcpListener(Listener):
         self.server = TcpServer(sock, self.answer, options, timers, timers.now)
 
     def answer(self, query: bytes, client: Any, now_s: float) -> bytes | None:
-        """Return the answer to the query, or None: a flight has it, or silence is right. Never raises."""
-        kept = self.packets.answer(query, now_s)
-        return kept if kept is not None else super().answer(query, client, now_s)
+        """Return the answer to the query, or None: a flight has it, or silence is right. Never raises.
+
+        The packet cache comes first, as in `UdpListener.drain`, and is written out for the same reason: a call for
+        each question is what it saves.
+        """
+        packets = self.packets
+        key = query[2:]
+        rendering = packets.table.get(key)
+        if rendering is None or now_s >= rendering.life.until_s:
+            return super().answer(query, client, now_s)
+        if now_s >= rendering.next_s:
+            packets.age(rendering, now_s)
+        rendering.life.uses += 1
+        series = rendering.series
+        series.uses += 1
+        series.request_bytes += len(query)
+        series.response_bytes += 2 + len(rendering.body)
+        if rendering.follow is not None:
+            packets.table[key] = rendering.follow
+        return query[:2] + rendering.body
 
     async def close(self) -> None:
         """Close the socket and every connection, and give the renderings back."""

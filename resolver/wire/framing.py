@@ -13,14 +13,17 @@ MESSAGE_MAX_BYTES = 65_535
 
 
 class FrameReader:
-    """Feed it chunks; take whole messages."""
+    """Feed it chunks; take whole messages.
 
-    __slots__ = ("_chunk", "_partial", "_position")
+    partial  After `next` has returned None: the first bytes of another message, empty when none has begun.
+    """
+
+    __slots__ = ("_chunk", "_position", "partial")
 
     def __init__(self) -> None:
         self._chunk = b""
         self._position = 0
-        self._partial = bytearray()
+        self.partial = bytearray()
 
     def feed(self, chunk: bytes) -> None:
         """Add what the stream brought."""
@@ -31,7 +34,7 @@ class FrameReader:
 
     def next(self) -> bytes | None:
         """Return the next message without its length, or None until more is fed."""
-        if self._partial:
+        if self.partial:
             return self._complete()
         chunk, position = self._chunk, self._position
         start = position + 2
@@ -41,19 +44,14 @@ class FrameReader:
                 self._position = end
                 return chunk[start:end]
         if position < len(chunk):
-            self._partial += chunk[position:] if position else chunk
+            self.partial += chunk[position:] if position else chunk
         self._chunk = b""
         self._position = 0
         return None
 
-    @property
-    def begun(self) -> bool:
-        """After `next` has returned None: whether the first bytes of another message are here."""
-        return bool(self._partial)
-
     def _complete(self) -> bytes | None:
         """Add to the message that has begun what it lacks, and no more."""
-        partial, chunk, position = self._partial, self._chunk, self._position
+        partial, chunk, position = self.partial, self._chunk, self._position
         if len(partial) == 1 and position < len(chunk):
             partial.append(chunk[position])
             position += 1
@@ -64,7 +62,7 @@ class FrameReader:
             partial += taken
             position += len(taken)
             if len(partial) == size:
-                self._partial = bytearray()
+                self.partial = bytearray()
                 self._position = position
                 return bytes(memoryview(partial)[2:])
         self._chunk = b""

@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from resolver.accept.stream import Stream
 from resolver.wire.framing import frame
-from tests.accept.serving import Served, is_closed, question, reset, response, serving
+from tests.accept.serving import Served, question, reset, response, serving
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 5, 1_000])
@@ -64,62 +65,61 @@ PEERS = [
 @pytest.mark.parametrize(("peer", "text"), PEERS)
 async def test_client_text(peer: tuple[Any, ...], text: str) -> None:
     async with serving() as served:
-        assert Stream(served.server._desk, peer, 0.0).client_text == text
-
-
-class Recording(asyncio.Transport):
-    """A transport that notes its writes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.writes.append(bytes(data))
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def abort(self) -> None: ...
+        assert Stream(served.server._desk, -1, peer, 0.0).client_text == text
 
 
 @contextlib.asynccontextmanager
-async def recorded() -> AsyncIterator[tuple[Served, Stream, Recording]]:
+async def recorded() -> AsyncIterator[tuple[Served, socket.socket]]:
+    """A client's socket that has each write of the server as a record of its own."""
     async with serving() as served:
-        stream, transport = Stream(served.server._desk, ("192.0.2.1", 5), served.clock()), Recording()
-        stream.connection_made(transport)
-        yield served, stream, transport
-        stream.connection_lost(None)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        served.server._take(theirs.detach(), ("192.0.2.1", 5), served.clock())
+        with ours:
+            yield served, ours
+
+
+def writes(client: socket.socket) -> list[bytes]:
+    seen = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            seen.append(client.recv(1 << 20))
+    return seen
 
 
 async def test_questions_of_one_read_are_answered_with_one_write() -> None:
-    async with recorded() as (_, stream, transport):
-        stream.data_received(b"".join(frame(question(number)) for number in range(50)))
-        assert transport.writes == [b"".join(frame(response(number)) for number in range(50))]
+    async with recorded() as (served, client):
+        client.send(b"".join(frame(question(number)) for number in range(50)))
+        served.server._desk.look()
+        assert writes(client) == [b"".join(frame(response(number)) for number in range(50))]
 
 
 async def test_late_answers_of_one_turn_leave_with_one_write() -> None:
-    async with recorded() as (served, stream, transport):
-        stream.data_received(b"".join(frame(question(number, b"later")) for number in range(50)))
+    async with recorded() as (served, client):
+        client.send(b"".join(frame(question(number, b"later")) for number in range(50)))
+        served.server._desk.look()
         served.answers.release()
-        assert transport.writes == []
+        assert writes(client) == []
         await asyncio.sleep(0)
-        assert transport.writes == [b"".join(frame(response(number, b"later")) for number in reversed(range(50)))]
+        assert writes(client) == [b"".join(frame(response(number, b"later")) for number in reversed(range(50)))]
+
+
+async def test_an_answer_does_not_wait_until_the_one_before_it_is_acknowledged() -> None:
+    async with serving() as served, await served.connect() as client:
+        client.send(question(1, b"later"))
+        await served.until(lambda: served.answers.waiting)
+        with socket.socket(fileno=os.dup(served.answers.waiting[0][1].fd)) as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_a_flood_on_some_connections_does_not_hold_up_a_turn_or_the_others() -> None:
     async with serving() as served:
-        desk = served.server._desk
-        streams = [Stream(desk, ("192.0.2.1", port), served.clock()) for port in range(10)]
-        for stream in streams:
-            stream.connection_made(Recording())
-            stream.data_received(b"".join(frame(question(number)) for number in range(200)))
+        clients = [socket.create_connection((served.host, served.port)) for _ in range(10)]
+        for client in clients:
+            client.send(b"".join(frame(question(number)) for number in range(200)))
+        served.server._accept()
+        served.server._desk.look()
         assert len(served.answers.asked) <= 128
         in_turns = [0]
         while len(served.answers.asked) < 2_000:
@@ -129,8 +129,8 @@ async def test_a_flood_on_some_connections_does_not_hold_up_a_turn_or_the_others
         assert longest <= 2 * 128
         # Everybody had had a first turn before anybody had the last.
         assert served.answers.asked[:1_000].count(0) == 10
-        for stream in streams:
-            stream.connection_lost(None)
+        for client in clients:
+            client.close()
 
 
 # The end of a connection
@@ -206,85 +206,3 @@ async def test_garbage_from_many_clients() -> None:
                 client.send_raw(randomly.randbytes(randomly.randrange(1, 5_000)))
         await served.settled()
         await served.until(lambda: served.server.open_connections <= 1)
-
-
-# Shutdown
-
-
-async def while_draining(served: Served, within_s: float, story: Awaitable[None]) -> None:
-    drained = asyncio.create_task(served.server.drain(within_s))
-    await story
-    await asyncio.wait_for(drained, 5)
-
-
-async def test_drain_lets_questions_finish_and_takes_no_new_connection() -> None:
-    async with serving() as served, await served.connect() as idle, await served.connect() as waiting:
-        waiting.send(question(1, b"later"))
-        await served.until(lambda: served.answers.waiting)
-
-        async def story() -> None:
-            assert await is_closed(idle)
-            with pytest.raises(ConnectionRefusedError):
-                await served.connect()
-            served.answers.release()
-            assert await waiting.receive() == response(1, b"later")
-            assert await waiting.at_end()
-
-        await while_draining(served, 5.0, story())
-        assert served.server.open_connections == 0
-
-
-async def test_drain_answers_what_was_sent_before_it_began() -> None:
-    async with serving() as served, await served.connect() as client:
-        await served.settled()
-        late = socket.create_connection((served.host, served.port))  # completed by the kernel, not taken yet
-        late.send(frame(question(3)))
-        client.send(question(2))
-        await served.server.drain(5.0)
-        assert await client.receive() == response(2)
-        late.setblocking(False)
-        assert await asyncio.get_running_loop().sock_recv(late, 100) == frame(response(3))
-        late.close()
-
-
-async def test_drain_reads_what_has_arrived_on_open_connections() -> None:
-    async with serving() as served:
-        sock = socket.create_connection((served.host, served.port))
-        await served.settled()
-        await served.until(lambda: served.server.open_connections == 1)
-        sock.send(frame(question(2)))
-        await served.server.drain(5.0)
-        sock.setblocking(False)
-        assert await asyncio.get_running_loop().sock_recv(sock, 100) == frame(response(2))
-        sock.close()
-
-
-async def test_a_question_that_crosses_our_end_meets_eof_and_no_reset() -> None:
-    async with serving() as served:
-        sock = socket.create_connection((served.host, served.port))
-        await served.until(lambda: served.server.open_connections == 1)
-        sock.setblocking(False)
-        draining = asyncio.create_task(served.server.drain(5.0))
-        loop = asyncio.get_running_loop()
-        assert await loop.sock_recv(sock, 100) == b""
-        for number in range(3):
-            await loop.sock_sendall(sock, frame(question(number)))  # a reset would make the second one fail
-            for _ in range(10):
-                await asyncio.sleep(0)
-        assert await loop.sock_recv(sock, 100) == b""
-        sock.close()
-        await asyncio.wait_for(draining, 5)
-
-
-async def test_drain_ends_at_its_deadline() -> None:
-    async with serving() as served, await served.connect() as client:
-        client.send(question(1, b"never"))
-        await served.until(lambda: served.answers.asked)
-
-        async def story() -> None:
-            await served.ticks(2)
-            assert served.server.open_connections == 1
-            served.clock.jump(5.0)
-
-        await while_draining(served, 5.0, story())
-        assert await is_closed(client)

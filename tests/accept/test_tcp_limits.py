@@ -5,6 +5,8 @@ import errno
 import socket
 from typing import Any
 
+import pytest
+
 from resolver.accept.stream import Stream
 from resolver.accept.tcp import ACCEPT_PAUSE_S
 from resolver.wire.framing import frame
@@ -60,6 +62,15 @@ async def test_a_client_that_never_reads_is_not_read_and_closed_in_time() -> Non
         await served.until(lambda: served.server.open_connections == 0)
         assert served.server.counters.closed_write == 1
         sock.close()
+
+
+async def test_a_client_that_is_gone_while_nothing_is_read_from_it_is_let_go() -> None:
+    async with serving(tcp_pipelined_max=2) as served, await served.connect() as leaver:
+        for number in range(4):
+            leaver.send(question(number, b"later"))
+        await served.until(lambda: len(served.answers.waiting) == 2)
+        reset(leaver)
+        await served.until(lambda: served.server.open_connections == 0)
 
 
 async def test_a_client_that_reads_late_gets_everything() -> None:
@@ -194,18 +205,51 @@ async def test_a_client_with_too_many_gives_up_its_own_idle_ones() -> None:
             await client.close()
 
 
+async def test_a_question_that_has_arrived_is_not_cut_off_for_one_more() -> None:
+    """All are taken in one batch, before any question is read."""
+    async with serving(tcp_connections_max=3) as served:
+        clients = [socket.create_connection((served.host, served.port)) for _ in range(4)]
+        for number, client in enumerate(clients):
+            client.send(frame(question(number)))
+        served.server._accept()
+        assert served.server.counters.refused_full == 1
+        await served.until(lambda: len(served.answers.asked) == 3)
+        assert [client.recv(100) for client in clients[:3]] == [frame(response(number)) for number in range(3)]
+        for client in clients:
+            client.close()
+
+
+async def test_no_kernel_memory_to_watch_one_more_ends_that_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def register(self, fd: int, events: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with serving() as served, await served.connect() as early:
+        early.send(question(1))
+        await early.receive()
+        with monkeypatch.context() as patched:
+            patched.setattr(served.server._desk, "epoll", Full())
+            refused = await served.connect()
+            assert await is_closed(refused)
+        assert served.server.counters.accept_errors == 1
+        assert served.server.open_connections == 1
+        early.send(question(2))
+        assert await early.receive() == response(2)
+        await refused.close()
+
+
 class NoDescriptors(socket.socket):
     """A listening socket that has no file descriptor left for `fails` connections."""
 
     fails = 3
     tries = 0
 
-    def accept(self) -> tuple[socket.socket, Any]:
+    def _accept(self) -> tuple[int, Any]:
         self.tries += 1
         if self.fails:
             self.fails -= 1
             raise OSError(errno.EMFILE, "Too many open files")
-        return super().accept()
+        return super()._accept()  # type: ignore[misc, no-any-return] # as in `accept.tcp`
 
 
 async def test_no_file_descriptors_means_a_pause_and_not_a_busy_loop() -> None:
