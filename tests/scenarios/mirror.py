@@ -1,28 +1,25 @@
 """An upstream that leads back to us: what it is asked over UDP it asks our own server."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Self
 
 Address = tuple[str, int]
 
 
 class Mirror(asyncio.DatagramProtocol):
-    """One such upstream. `server` is asked for our address when the first question comes."""
+    """One such upstream. What comes before `begin`, when our server has no address yet, is sent back then."""
 
-    def __init__(self, server: Callable[[], Address]) -> None:
-        self._server = server
+    def __init__(self) -> None:
         self._transport: asyncio.DatagramTransport | None = None
         self._back: dict[bytes, Address] = {}
         self._asking: asyncio.DatagramTransport | None = None
         self._early: list[bytes] = []
-        self._opening: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, address: Address, server: Callable[[], Address]) -> Self:
+    async def open(cls, address: Address) -> Self:
         """Listen at `address`."""
         loop = asyncio.get_running_loop()
-        transport, mirror = await loop.create_datagram_endpoint(lambda: cls(server), local_addr=address)
+        transport, mirror = await loop.create_datagram_endpoint(cls, local_addr=address)
         mirror._transport = transport
         return mirror
 
@@ -30,10 +27,15 @@ class Mirror(asyncio.DatagramProtocol):
         self._back[data[:2]] = addr
         if self._asking is not None:
             self._asking.sendto(data)
-            return
-        self._early.append(data)
-        if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_task(self._open_asking())
+        else:
+            self._early.append(data)
+
+    async def begin(self, server: Address) -> None:
+        """Our server is there, at this address."""
+        loop = asyncio.get_running_loop()
+        self._asking, _ = await loop.create_datagram_endpoint(lambda: _Answers(self), remote_addr=server)
+        for data in self._early:
+            self._asking.sendto(data)
 
     def answered(self, answer: bytes) -> None:
         """Our server has answered."""
@@ -46,12 +48,6 @@ class Mirror(asyncio.DatagramProtocol):
         for transport in (self._transport, self._asking):
             if transport is not None:
                 transport.close()
-
-    async def _open_asking(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._asking, _ = await loop.create_datagram_endpoint(lambda: _Answers(self), remote_addr=self._server())
-        for data in self._early:
-            self._asking.sendto(data)
 
 
 class _Answers(asyncio.DatagramProtocol):

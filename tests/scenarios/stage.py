@@ -148,6 +148,8 @@ class _Stage:
     async def _start(self) -> None:
         serving = node.serving(self._story.corefile, clock=self._clock, lane=self._lane)
         self._node = await self._stack.enter_async_context(serving)
+        for mirror in self._mirrors.values():
+            await mirror.begin(self._server())
         await self._settle()
 
     async def _settle(self) -> None:
@@ -220,7 +222,9 @@ class _Stage:
         elif state == "leads back to us":
             await upstream.refuse()
             await self._settle()
-            self._mirrors[who] = await Mirror.open((upstream.host, upstream.port), self._server)
+            self._mirrors[who] = await Mirror.open((upstream.host, upstream.port))
+            if self._node is not None:
+                await self._mirrors[who].begin(self._server())
         elif upstream.silent:
             upstream.silent = False
         else:
