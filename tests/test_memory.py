@@ -151,7 +151,7 @@ def test_resident_memory_stays_within_the_budget_and_a_margin() -> None:
             peak_bytes = peak_resident_bytes(server.pid)
             assert page.value("resolver_cache_bytes") > 0.95 * BUDGET_BYTES
             assert page.value("resolver_cache_bytes") <= BUDGET_BYTES
-            # Renderings are among what was weighed. How many is a matter of speed: this client may add so many a second.
+            # Renderings are among what was weighed. How many is a matter of speed: a client may add 1,000 a second.
             assert page.value("resolver_packet_cache_entries") > 100
             assert peak_bytes <= BUDGET_BYTES * 1.15 + 40 * MIB
 
