@@ -130,10 +130,11 @@ async def test_who_does_not_beat_is_asked_no_more(node: Network, options: NodeOp
         await beaten(rules)
         assert await node.who(node.pod, CLUSTER4) == US
 
-        async def others_are_asked() -> bool:
-            return await node.who(node.pod, CLUSTER4) != US
+        async def kube_dns_is_asked() -> bool:
+            # Not just "we are not": one question that nobody answers in time on a busy machine is no end yet.
+            return await node.who(node.pod, CLUSTER4) == KUBE_DNS
 
-        await until(others_are_asked)
+        await until(kube_dns_is_asked)
         assert await node.who(node.pod, CLUSTER4) == KUBE_DNS
 
 
