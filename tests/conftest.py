@@ -5,6 +5,8 @@
 - A call that blocks (a file, a sleep, a socket that waits) inside the package while a loop runs fails it.
 - The suite is bounded: one async test may take `LIMIT_S`.
 - Where CI is set, a test that is skipped has failed: a package that nobody installs would hide a whole folder.
+- Where tests are about a kernel and processes in real time (`REAL_TIME`), one that fails is run once more, and
+  the summary says so: two processors that have neighbours stand still now and then. What fails twice has failed.
 """
 
 import asyncio
@@ -43,6 +45,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             report.outcome = "failed"
             report.longrepr = f"CI must run this: {reason}"
     return report
+
+
+REAL_TIME = ("tests/deploy/", "tests/lab/", "tests/succession/", "tests/system/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(REAL_TIME):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
