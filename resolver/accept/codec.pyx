@@ -4,6 +4,8 @@
 Each has the contract of its Python twin (`accept.decode`, `wire.ttls`, `reply.fit`), passes the same tests, and does
 the ordinary message by itself. Whatever is not ordinary (malformed, cut, odd in any way) it hands to the twin
 untouched: what happens to hostile bytes is written once, in Python, and nothing here decides it.
+
+Longer than 300 lines because three functions share their C declarations and the tuples that they fill.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
