@@ -15,7 +15,7 @@ What the table does, and why:
   there when we begin, those with us are served to their end when we stop.
 - Every packet of the node passes these chains, so the first rules are what decides for most: answers of ours,
   questions to us, and that a port which is none of ours is no business of the rest. A rule that has decided ends
-  its chain; other tables' chains still see the packet.
+  its chain; other tables' chains still see the packet. A connection's packets come next, the many before its first.
 - The question that we put to ourselves reaches us by its mark before an address is alive: its answer is what makes
   the address alive.
 - ICMP port-unreachable from our addresses is dropped: a glibc with one nameserver fails on it at once, while a lost
@@ -156,20 +156,23 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bo
             f"timeout {options.connection_s}s; size {options.connections_max}; }}"
         )
         ours = f"{{ {', '.join(addresses)} }}"
-        new = (f"udp dport {dns}", f"tcp dport {dns} tcp flags & (syn | ack) == syn")
-        alive = f"{ip} daddr @alive{number}"
-        going_on = f"tcp dport {dns} {ip} saddr . tcp sport . {ip} daddr @{known} notrack"
-        incoming += [f"{alive} {new[1]} {served}notrack", going_on]
+        # The port before the address: to look an address up is what a rule costs.
+        asked = f"udp dport {dns} {ip} daddr @alive{number}"
+        new = f"tcp dport {dns} tcp flags & (syn | ack) == syn {ip} daddr @alive{number}"
+        going_on = f"tcp dport {dns} {ip} saddr . tcp sport . {ip} daddr @{known} notrack accept"
+        incoming += [going_on, f"{new} {served}notrack"]
+        answer = f"tcp sport {dns} {ip} saddr {ours}"
         peer = f"{ip} daddr . tcp dport . {ip} saddr"
         outgoing += [
+            # To put it into a set that is full ends a rule: `notrack` stands in front of it.
+            f"{answer} tcp flags & (fin | rst) != 0x0 notrack "
+            f"update @{known} {{ {peer} timeout {CLOSED_S}s }} accept",
+            f"{answer} notrack update @{known} {{ {peer} }} accept",
             # From the node itself and from pods with hostNetwork; the socket that is known here is the sender's.
-            *(f"{alive} {each} notrack" for each in new),
+            f"{asked} notrack accept",
             going_on,
+            f"{new} notrack",
             f"meta mark {SELF_QUESTION_MARK:#x} {ip} daddr {ours} udp dport {dns} notrack",
-            f"{ip} saddr {ours} tcp sport {dns} update @{known} {{ {peer} }}",
-            f"{ip} saddr {ours} tcp sport {dns} tcp flags & (fin | rst) != 0x0 "
-            f"update @{known} {{ {peer} timeout {CLOSED_S}s }}",
-            f"{ip} saddr {ours} tcp sport {dns} notrack",
             f"{ip} daddr {ours} tcp dport {health} notrack",
             f"{ip} saddr {ours} tcp sport {health} notrack",
             _silence(ip, ours),
