@@ -9,7 +9,7 @@ except ImportError:  # a build without isolation and without Cython: the Python 
 else:
     sources = [
         Extension(f"resolver.accept.{name}", [f"resolver/accept/{name}.pyx"], extra_compile_args=["-O3"])
-        for name in ("lane", "codec")
+        for name in ("lane", "codec", "visits")
     ]
     lanes = cythonize(sources, language_level=3, quiet=True, build_dir="build/cython")
     for lane in lanes:

@@ -226,6 +226,7 @@ class Listeners:
             PacketCache(kept.ledger),
             kept.timers,
             self._codec.decode,
+            self._codec.visits,
         )
 
     def _close_inherited(self) -> None:

@@ -1,13 +1,14 @@
 """Which code answers: what was compiled where it was built, else Python, or the one that was asked for.
 
 The *lane* of a UDP socket is its packet cache and batch loop; the *codec* reads queries and upstream's answers and
-writes ours. Both are there twice, with one contract.
+writes ours, and has the ordinary visit of a TCP client. Both are there twice, with one contract.
 """
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from resolver.accept.decode import Rejection, decode
+from resolver.accept.tcp import VisitsClass
 from resolver.accept.udp import UdpListener
 from resolver.errors import ResolverError
 from resolver.reply.fit import Fit, fit
@@ -21,17 +22,19 @@ class Codec(NamedTuple):
     decode: Callable[[bytes], Question | Rejection | None]
     scan: Callable[[bytes, int], Scan]
     fit: Fit
+    visits: VisitsClass | None  # None: what `TcpServer` and `Desk` have
 
 
-IN_PYTHON = Codec(decode, scan, fit)
+IN_PYTHON = Codec(decode, scan, fit, None)
 
 try:
     from resolver.accept import codec as _codec
     from resolver.accept.compiled import CompiledUdpListener
+    from resolver.accept.visits import Visits
 except ImportError:  # no C compiler when the package was installed
     _COMPILED: tuple[type[UdpListener], Codec] | None = None
 else:
-    _COMPILED = CompiledUdpListener, Codec(_codec.decode, _codec.scan, _codec.fit)
+    _COMPILED = CompiledUdpListener, Codec(_codec.decode, _codec.scan, _codec.fit, Visits)
 
 Lane = Literal["auto", "python", "compiled"]
 

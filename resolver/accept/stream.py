@@ -38,7 +38,8 @@ LINGER_S = 0.5
 
 _CLOSED = -1
 
-_MAPPED = "::ffff:"
+MAPPED = "::ffff:"
+"""How the kernel writes an IPv4 client of an IPv6 socket."""
 
 
 class Stream:
@@ -52,7 +53,7 @@ class Stream:
     def __init__(self, desk: Desk, fd: int, peer: tuple[Any, ...], now_s: float) -> None:
         """Take over the descriptor `fd`, connected and non-blocking."""
         host: str = peer[0]
-        self.client_host = host[len(_MAPPED) :] if host.startswith(_MAPPED) and "." in host else host
+        self.client_host = host[len(MAPPED) :] if host.startswith(MAPPED) and "." in host else host
         self.client_port: int = peer[1]
         self.fd = fd
         self.outstanding = 0  # questions whose answer has not come
@@ -244,6 +245,10 @@ class Stream:
             if sent == len(out) or self._ending:
                 return
             out = out[sent:]
+        self.keep(out)
+
+    def keep(self, out: bytes) -> None:
+        """Write `out`, which the kernel would not take, when it has room."""
         self._unsent += out
         self._watch()
         unsent_max_bytes = self._desk.options.tcp_unsent_max_bytes

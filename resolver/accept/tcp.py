@@ -20,11 +20,11 @@ import errno
 import math
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import nsmallest
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from resolver import logs
 from resolver.accept import sockets
@@ -53,16 +53,36 @@ KERNEL_BUFFER_BYTES = 64 * 1024
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+class Visits(Protocol):
+    """What was compiled; see `accept.visits`."""
+
+    def accept(self) -> bool:
+        """As `TcpServer.accept`."""
+
+    def look(self) -> None:
+        """As `Desk.look`."""
+
+
+VisitsClass = Callable[["TcpServer", Desk], Visits]
+
+
 class TcpServer:
     """The connections of one listening socket."""
 
     def __init__(
-        self, sock: socket.socket, answer: Answer, options: AcceptOptions, timers: Timers, now: Now
+        self,
+        sock: socket.socket,
+        answer: Answer,
+        options: AcceptOptions,
+        timers: Timers,
+        now: Now,
+        visits: VisitsClass | None = None,
     ) -> None:
         """Take over `sock`, bound, listening and non-blocking. Nothing is accepted before `start`.
 
         answer  Called as `answer(query, client, now_s)` with the `Stream` as client; None when the answer comes
                 later through `client.send(response)`, or never.
+        visits  The compiled `accept` and `Desk.look`; None: those in Python.
         """
         self._options = options
         self._desk = Desk(answer, options, timers, now, self._lost)
@@ -73,6 +93,10 @@ class TcpServer:
         self._loop = asyncio.get_running_loop()
         self._listening = False
         self._all_closed: asyncio.Future[None] | None = None
+        if visits is not None:
+            compiled = visits(self, self._desk)
+            self.accept = compiled.accept  # type: ignore[method-assign] # its twin, with the same contract
+            self._desk.look_by(compiled.look)
         # Connections inherit these (tcp(7)).
         for direction in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, direction, KERNEL_BUFFER_BYTES)
@@ -91,7 +115,7 @@ class TcpServer:
     def start(self) -> None:
         """Accept from now on."""
         self._listening = True
-        self._loop.add_reader(self._sock.fileno(), self._accept)
+        self._loop.add_reader(self._sock.fileno(), self.accept)
 
     def stop(self) -> None:
         """Accept no more; connections go on, and the socket stays open (others may hold it as well)."""
@@ -117,7 +141,7 @@ class TcpServer:
                 sockets.turn_away_connections(self._sock)
                 await self._timers.sleep(HANDSHAKE_S)
             for _ in range(DRAIN_BATCHES):
-                if not self._listening or not self._accept():
+                if not self._listening or not self.accept():
                     break
                 await asyncio.sleep(0)
             self._close_listener()
@@ -157,8 +181,8 @@ class TcpServer:
             self._all_closed = self._loop.create_future()
             await self._all_closed
 
-    def _accept(self) -> bool:
-        """Take a batch; tell whether there may be more."""
+    def accept(self) -> bool:
+        """Take a batch of connections; tell whether there may be more."""
         now_s = self._desk.now()
         for _ in range(ACCEPT_BATCH):
             try:
@@ -167,15 +191,20 @@ class TcpServer:
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
-                # The rest of accept(2)'s errors belong to one connection that failed before we took it.
-                self.counters.accept_errors += 1
-                if error.errno in _NO_ROOM:
-                    self._pause(error)
+                if self.failed_to_accept(error):
                     return False
                 continue
             os.set_blocking(fd, False)
-            self._take(fd, peer, now_s)
+            self.take(fd, peer, now_s)
         return True
+
+    def failed_to_accept(self, error: OSError) -> bool:
+        """Count it; tell whether there is no room for any connection now."""
+        self.counters.accept_errors += 1
+        if error.errno in _NO_ROOM:
+            self._pause(error)
+            return True
+        return False  # the rest of accept(2)'s errors belong to one connection that failed before we took it
 
     def _pause(self, error: OSError) -> None:
         """The socket stays readable: looking again at once would spin."""
@@ -188,7 +217,8 @@ class TcpServer:
         if self._listening:
             self.start()
 
-    def _take(self, fd: int, peer: Any, now_s: float) -> None:
+    def take(self, fd: int, peer: Any, now_s: float) -> None:
+        """Begin with one that was accepted, or refuse it: its descriptor and the kernel's address of its peer."""
         counters, options, desk = self.counters, self._options, self._desk
         stream = Stream(desk, fd, peer, now_s)
         siblings = self._by_client.get(stream.client_host)
@@ -221,5 +251,10 @@ class TcpServer:
         del siblings[stream]
         if not siblings:
             del self._by_client[stream.client_host]
-        if not self._open and self._all_closed is not None and not self._all_closed.done():
-            self._all_closed.set_result(None)
+        if not self._open and self._all_closed is not None:
+            self.tell_all_closed(self._all_closed)
+
+    def tell_all_closed(self, waiting: asyncio.Future[None]) -> None:
+        """The last connection is closed: tell whoever waits for that."""
+        if not waiting.done():
+            waiting.set_result(None)

@@ -9,7 +9,7 @@ from resolver.accept.listener import Listener
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.stream import Stream
-from resolver.accept.tcp import TcpServer
+from resolver.accept.tcp import TcpServer, VisitsClass
 from resolver.clock import Timers
 from resolver.reply.fit import STREAM_BYTES
 from resolver.report.series import ListenerLabels, SeriesTable
@@ -28,11 +28,12 @@ class TcpListener(Listener):
         packets: PacketCache,
         timers: Timers,
         decode: Callable[[bytes], Question | Rejection | None] = decode,
+        visits: VisitsClass | None = None,
     ) -> None:
-        """Take over `sock`, bound, listening and non-blocking."""
+        """Take over `sock`, bound, listening and non-blocking. `visits` as `TcpServer` takes it."""
         super().__init__(labels, STREAM_BYTES, series, packets, decode)
         self.sock = sock
-        self.server = TcpServer(sock, self.answer, options, timers, timers.now)
+        self.server = TcpServer(sock, self.answer, options, timers, timers.now, visits)
 
     def answer(self, query: bytes, client: Any, now_s: float) -> bytes | None:
         """Return the answer to the query, or None: a flight has it, or silence is right. Never raises.

@@ -1,4 +1,7 @@
-"""What the tests of the TCP side share: a running server, answers that do as they are told, a clock that jumps."""
+"""What the tests of the TCP side share: a running server, answers that do as they are told, a clock that jumps.
+
+`visits` is what the server is made with: `codecs.both(serving.__name__, "visits")` makes it each lane's in turn.
+"""
 
 import asyncio
 import contextlib
@@ -10,13 +13,14 @@ from typing import Any
 
 from resolver.accept.options import AcceptOptions
 from resolver.accept.stream import Stream
-from resolver.accept.tcp import TcpServer
+from resolver.accept.tcp import TcpServer, VisitsClass
 from resolver.clock import TICK_S, Timers
 from tests.support.addresses import loopback
 from tests.support.client import Tcp
 from tests.support.jumping import JumpingClock
 
 OPTIONS = AcceptOptions()
+visits: VisitsClass | None = None
 BIG_BYTES = 40_000
 
 
@@ -69,7 +73,7 @@ class Served:
             sock = socket.create_server((self.host, 0), backlog=512)
         sock.setblocking(False)
         self.host, self.port = sock.getsockname()[:2]
-        self.server = TcpServer(sock, self.answers.answer, options, self.timers, self.clock)
+        self.server = TcpServer(sock, self.answers.answer, options, self.timers, self.clock, visits)
         self.server.start()
 
     async def connect(self, source: str | None = None) -> Tcp:

@@ -1,6 +1,6 @@
-"""Compiled lane and codec under AddressSanitizer and UBSan: their own tests and the fuzz laws, and not one report.
+"""What is compiled under AddressSanitizer and UBSan: its own tests and the fuzz laws, and not one report.
 
-Both are built once more into a copy of the package, with both sanitizers, and their tests run there in a process
+All are built once more into a copy of the package, with both sanitizers, and their tests run there in a process
 that has their libraries loaded. Any report ends that process.
 """
 
@@ -20,7 +20,7 @@ modules = [
     Extension(
         f"resolver.accept.{name}", [f"resolver/accept/{name}.pyx"], extra_compile_args=flags, extra_link_args=flags
     )
-    for name in ("lane", "codec")
+    for name in ("lane", "codec", "visits")
 ]
 setup(name="sanitized", packages=[], ext_modules=cythonize(modules, language_level=3, quiet=True))
 """
@@ -29,6 +29,10 @@ TESTS = (
     *(
         f"tests/accept/test_{name}.py"
         for name in ("udp", "packets", "rings", "table", "lane_fuzz", "decode", "codec")
+    ),
+    *(
+        f"tests/accept/test_{name}.py"
+        for name in ("tcp", "tcp_descriptors", "tcp_limits", "tcp_shutdown", "tcp_time")
     ),
     "tests/wire/test_ttls.py",
     "tests/reply/test_fit.py",
@@ -45,7 +49,7 @@ def library(name: str) -> str:
 
 def build(folder: Path) -> None:
     """Copy package and tests into `folder` and build the sanitized lane there."""
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", "lane.c", "codec.c")
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "lane.c", "codec.c", "visits.c")
     for part in ("resolver", "tests"):
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -q\n")

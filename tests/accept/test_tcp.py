@@ -14,6 +14,9 @@ import pytest
 from resolver.accept.stream import Stream
 from resolver.wire.framing import frame
 from tests.accept.serving import Served, question, reset, response, serving
+from tests.support import codecs
+
+lane = codecs.both(Served.__module__, "visits")
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 5, 1_000])
@@ -75,7 +78,7 @@ async def recorded() -> AsyncIterator[tuple[Served, socket.socket]]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         theirs.setblocking(False)
-        served.server._take(theirs.detach(), ("192.0.2.1", 5), served.clock())
+        served.server.take(theirs.detach(), ("192.0.2.1", 5), served.clock())
         with ours:
             yield served, ours
 
@@ -118,7 +121,7 @@ async def test_a_flood_on_some_connections_does_not_hold_up_a_turn_or_the_others
         clients = [socket.create_connection((served.host, served.port)) for _ in range(10)]
         for client in clients:
             client.send(b"".join(frame(question(number)) for number in range(200)))
-        served.server._accept()
+        served.server.accept()
         served.server._desk.look()
         assert len(served.answers.asked) <= 128
         in_turns = [0]

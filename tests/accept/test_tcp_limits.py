@@ -3,16 +3,17 @@
 import asyncio
 import errno
 import socket
-from typing import Any
 
 import pytest
 
 from resolver.accept.stream import Stream
-from resolver.accept.tcp import ACCEPT_PAUSE_S
 from resolver.wire.framing import frame
 from tests.accept.serving import BIG_BYTES, OPTIONS, Served, is_closed, is_open, question, reset, response, serving
+from tests.support import codecs
 from tests.support.addresses import loopback
 from tests.support.client import Tcp
+
+lane = codecs.both(Served.__module__, "visits")
 
 # Greed
 
@@ -211,7 +212,7 @@ async def test_a_question_that_has_arrived_is_not_cut_off_for_one_more() -> None
         clients = [socket.create_connection((served.host, served.port)) for _ in range(4)]
         for number, client in enumerate(clients):
             client.send(frame(question(number)))
-        served.server._accept()
+        served.server.accept()
         assert served.server.counters.refused_full == 1
         await served.until(lambda: len(served.answers.asked) == 3)
         assert [client.recv(100) for client in clients[:3]] == [frame(response(number)) for number in range(3)]
@@ -236,49 +237,3 @@ async def test_no_kernel_memory_to_watch_one_more_ends_that_one_alone(monkeypatc
         early.send(question(2))
         assert await early.receive() == response(2)
         await refused.close()
-
-
-class NoDescriptors(socket.socket):
-    """A listening socket that has no file descriptor left for `fails` connections."""
-
-    fails = 3
-    tries = 0
-
-    def _accept(self) -> tuple[int, Any]:
-        self.tries += 1
-        if self.fails:
-            self.fails -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
-        return super()._accept()  # type: ignore[misc, no-any-return] # as in `accept.tcp`
-
-
-async def test_no_file_descriptors_means_a_pause_and_not_a_busy_loop() -> None:
-    sock = NoDescriptors()
-    sock.bind((loopback(), 0))
-    sock.listen()
-    async with serving(sock=sock) as served, await served.connect() as client:
-        client.send(question(1))
-        for tries in (1, 2, 3):
-            await served.until(lambda: sock.tries >= tries)  # noqa: B023 the loop waits for it
-            for _ in range(50):
-                await asyncio.sleep(0)
-            assert sock.tries == tries
-            served.clock.jump(ACCEPT_PAUSE_S)
-        assert await client.receive() == response(1)
-        assert served.server.counters.accept_errors == 3
-
-
-async def test_without_file_descriptors_an_idle_connection_makes_room() -> None:
-    sock = NoDescriptors()
-    sock.fails = 0
-    sock.bind((loopback(), 0))
-    sock.listen()
-    async with serving(sock=sock) as served, await served.connect() as idle:
-        idle.send(question(1))
-        await idle.receive()
-        sock.fails = 1
-        async with await served.connect() as client:
-            assert await is_closed(idle)
-            served.clock.jump(ACCEPT_PAUSE_S)
-            client.send(question(2))
-            assert await client.receive() == response(2)

@@ -9,6 +9,9 @@ import pytest
 
 from resolver.wire.framing import frame
 from tests.accept.serving import Served, is_closed, question, response, serving
+from tests.support import codecs
+
+lane = codecs.both(Served.__module__, "visits")
 
 
 async def while_draining(served: Served, within_s: float, story: Awaitable[None]) -> None:

@@ -1,7 +1,10 @@
 """TCP clients that are slow: idle time, and the time for one message."""
 
 from resolver.wire.framing import frame
-from tests.accept.serving import OPTIONS, is_closed, is_open, question, response, serving
+from tests.accept.serving import OPTIONS, Served, is_closed, is_open, question, response, serving
+from tests.support import codecs
+
+lane = codecs.both(Served.__module__, "visits")
 
 
 async def test_a_silent_client_is_closed_after_its_idle_time() -> None:
