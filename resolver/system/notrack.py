@@ -15,7 +15,7 @@ What the table does, and why:
   there when we begin, those with us are served to their end when we stop.
 - Every packet of the node passes these chains, so the first rules are what decides for most: answers of ours,
   questions to us, and that a port which is none of ours is no business of the rest. A rule that has decided ends
-  its chain; other tables' chains still see the packet.
+  its chain; other tables' chains still see the packet. A set costs more than a comparison, so UDP compares.
 - The question that we put to ourselves reaches us by its mark before an address is alive: its answer is what makes
   the address alive.
 - ICMP port-unreachable from our addresses is dropped: a glibc with one nameserver fails on it at once, while a lost
@@ -140,13 +140,17 @@ Chains = dict[str, tuple[str, list[str]]]
 def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bool) -> Chains:
     """Return the chains of `notrack`, and add the sets that they need to `parts`."""
     dns, health = options.dns_port, options.health_port
-    incoming: list[str] = []
-    outgoing: list[str] = []
+    incoming = [f"udp dport != {dns} accept"]
+    answers: list[str] = []
+    questions: list[str] = []
     served = "socket transparent 0 " if sockets else ""
     for number, ip, _, addresses in _ours(options):
-        incoming.append(f"udp dport {dns} {ip} daddr @alive{number} {served}notrack accept")
-        outgoing.append(f"udp sport {dns} {ip} saddr {{ {', '.join(addresses)} }} notrack accept")
-    incoming.append(f"meta l4proto {{ tcp, udp }} th dport != {dns} accept")
+        incoming.append(f"meta l4proto udp {ip} daddr @alive{number} {served}notrack accept")
+        answers.append(f"udp sport {dns} {ip} saddr {{ {', '.join(addresses)} }} notrack accept")
+        # From the node itself and from pods with hostNetwork; the socket that is known here is the sender's.
+        questions.append(f"udp dport {dns} {ip} daddr @alive{number} notrack accept")
+    incoming.append(f"tcp dport != {dns} accept")
+    outgoing = [*answers, *questions]
     ports = f"{{ {dns}, {health} }}"
     outgoing.append(f"meta l4proto {{ tcp, udp }} th dport != {ports} th sport != {ports} accept")
     for number, ip, kind, addresses in _ours(options):
@@ -156,14 +160,12 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bo
             f"timeout {options.connection_s}s; size {options.connections_max}; }}"
         )
         ours = f"{{ {', '.join(addresses)} }}"
-        new = (f"udp dport {dns}", f"tcp dport {dns} tcp flags & (syn | ack) == syn")
-        alive = f"{ip} daddr @alive{number}"
+        begins = f"{ip} daddr @alive{number} tcp dport {dns} tcp flags & (syn | ack) == syn"
         going_on = f"tcp dport {dns} {ip} saddr . tcp sport . {ip} daddr @{known} notrack"
-        incoming += [f"{alive} {new[1]} {served}notrack", going_on]
+        incoming += [f"{begins} {served}notrack", going_on]
         peer = f"{ip} daddr . tcp dport . {ip} saddr"
         outgoing += [
-            # From the node itself and from pods with hostNetwork; the socket that is known here is the sender's.
-            *(f"{alive} {each} notrack" for each in new),
+            f"{begins} notrack",
             going_on,
             f"meta mark {SELF_QUESTION_MARK:#x} {ip} daddr {ours} udp dport {dns} notrack",
             f"{ip} saddr {ours} tcp sport {dns} update @{known} {{ {peer} }}",
