@@ -12,8 +12,9 @@
                         without workloads nothing is measured
 
 The server has one processor, load and upstream have the other. As root each server has a network namespace of its
-own, in which ours and node-cache set up the node as they would; else all are on loopback addresses and nobody does.
-No packet leaves the machine. Ctrl-C ends everything that was started; what is finished by then is in FILE.
+own, in which ours and node-cache set up the node as they would, and for the others that is done; else all are on
+loopback addresses and nobody does. No packet leaves the machine. Ctrl-C ends everything that was started; what is
+finished by then is in FILE.
 """
 
 import argparse
@@ -37,8 +38,9 @@ from tests.support.unbound import UnboundError
 
 DOCS = contestants.ROOT / "docs"
 INTERRUPTED = 130
-WITH_NODES = "on, each server in a network namespace of its own"
-WITHOUT_NODES = "off, all servers on plain loopback addresses (namespaces need root; or --plain)"
+WITH_NODES = "each server on a node, a network namespace of its own; all nodes alike"
+WITHOUT_NODES = "all servers on plain loopback addresses (namespaces need root; or --plain)"
+BARE = "all servers on plain loopback addresses, where it says 'without nodes'"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -129,13 +131,15 @@ def measure(
         estimate = planned(options, everybody)
         progress = show.TimeLeft(screen, estimate)
         for workload in options.workloads or WORKLOADS:
-            facts = {**machine.facts(), "node set-up": WITHOUT_NODES if lacking else WITH_NODES}
+            nodes = not lacking and not WORKLOADS[workload].bare
+            where = WITH_NODES if nodes else WITHOUT_NODES if lacking else BARE
+            facts = {**machine.facts(), "where": where}
             block = Block(dt.date.today().isoformat(), command(options, workload), facts)
             block.missing = dict(missing)
             estimate.begin(workload)
             bench = Bench(
                 everybody, load, progress, options.rounds, options.scale, server_cpu, load_cpu, block, workload,
-                nodes=not lacking,
+                nodes=nodes,
             )  # fmt: skip
             WORKLOADS[workload].run(bench)
             block.versions = {name: said for name, said in versions.items() if name in block.servers()}

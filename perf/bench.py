@@ -71,7 +71,7 @@ class Bench:
         if not self.nodes:
             yield places.plain()
             return
-        with places.node(address=not contestant.device, service=bool(contestant.rules)) as place:
+        with places.node(address=not contestant.device, rules=not contestant.rules) as place:
             yield place
 
     @contextmanager

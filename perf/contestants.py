@@ -3,7 +3,7 @@
 Like settings: one thread, the same upstream, a cache with room for everything that a workload asks, no query log,
 expired answers served and popular ones refreshed early where a server knows how. Ours also has metrics, scraped
 while it is measured (`perf.servers.scraped`); so have node-cache and CoreDNS, with the same Corefile. On a node
-(`perf.places`) ours and node-cache also set up what they set up on a node.
+(`perf.places`) ours and node-cache also set up what they set up on a node; for the others that is done.
 
 A `Contestant` is a name and a function from a `Plan` to the command that serves in the foreground; the function
 writes what configuration it needs into the plan's folder.

@@ -1,8 +1,9 @@
 """Where a server runs: on a node of its own, a network namespace, or where none can be made on plain loopback.
 
-On a node a server listens where node-local-dns does and is asked from addresses as of pods. Rules, devices and the
-connection tracking that rules switch on are one server's own: they cost nobody else anything, and are gone with the
-last process in there. The machine's network is never touched.
+On a node a server listens where node-local-dns does and is asked from addresses as of pods. All nodes are alike: a
+Service as kube-proxy has it is why connections are tracked there, and a server's packets are not tracked, by rules
+that it sets itself or, for those that set none, by `UNTRACKED`. Rules and devices are one server's own, gone
+with the last process in there. The machine's network is never touched.
 
 What callers may rely on: `inside` moves the calling thread only, and what it starts; sockets that were opened
 inside work from anywhere; a namespace that nobody is in ends with this process, however that ends.
@@ -37,6 +38,24 @@ table ip kube-proxy {
 }
 """
 
+# What who runs a resolver on such a node would set up by hand for it: its packets alone are not tracked.
+UNTRACKED = f"""\
+table inet perf {{
+    chain prerouting {{
+        type filter hook prerouting priority raw
+        udp dport {NODE_PORT} ip daddr {NODE_HOST} notrack accept
+        tcp dport {NODE_PORT} ip daddr {NODE_HOST} notrack accept
+    }}
+    chain output {{
+        type filter hook output priority raw
+        udp sport {NODE_PORT} ip saddr {NODE_HOST} notrack accept
+        udp dport {NODE_PORT} ip daddr {NODE_HOST} notrack accept
+        tcp sport {NODE_PORT} ip saddr {NODE_HOST} notrack accept
+        tcp dport {NODE_PORT} ip daddr {NODE_HOST} notrack accept
+    }}
+}}
+"""
+
 _OWN = Path("/proc/thread-self/ns/net")
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -69,11 +88,11 @@ class Place:
 
 
 @contextlib.contextmanager
-def node(*, address: bool, service: bool) -> Iterator[Place]:
+def node(*, address: bool, rules: bool) -> Iterator[Place]:
     """Make a node. Raises OSError where that is not possible.
 
     address  Put its address on a device: for servers that do not do so themselves.
-    service  Let it have a Service as kube-proxy makes them, and so track connections.
+    rules    Keep packets from and to that address untracked: for servers that do not do so themselves.
     """
     with _returning():
         _call("unshare", _CLONE_NEWNET)
@@ -85,8 +104,7 @@ def node(*, address: bool, service: bool) -> Iterator[Place]:
             if address:
                 lines.append(f"addr add {NODE_HOST}/32 dev lo")
             _run("ip", "-batch", "-", given="".join(f"{line}\n" for line in lines))
-            if service:
-                _run("nft", "-f", "-", given=SERVICE)
+            _run("nft", "-f", "-", given=SERVICE + (UNTRACKED if rules else ""))
         except BaseException:
             os.close(namespace)
             raise
@@ -105,7 +123,7 @@ def plain() -> Place:
 def why_no_nodes() -> str:
     """Why no node can be made here; empty when it can."""
     try:
-        with node(address=True, service=True):
+        with node(address=True, rules=True):
             return ""
     except OSError as problem:
         return str(problem)

@@ -17,6 +17,7 @@ class Workload:
     """One of the things to measure.
 
     metrics  Columns of its table; the first is the one that pictures and the summary show.
+    bare     Measured without nodes: on loopback addresses, where nobody has rules and no connection is tracked.
     once_s   Seconds that it takes for each server, about, at full scale,
     round_s  and for each server in each round.
     """
@@ -29,6 +30,7 @@ class Workload:
     once_s: float
     round_s: float
     picture: Literal["bars", "lines"] = "bars"
+    bare: bool = False
 
     def planned_s(self, deciding: int, others: int, rounds: int) -> float:
         """About how long it takes with so many servers; `others` have one round only."""
@@ -49,6 +51,17 @@ WORKLOADS = {
             hot.cached_udp,
             1,
             15,
+        ),
+        Workload(
+            "cached-bare",
+            "Cached, UDP, without nodes",
+            "The same questions, flat out, on bare loopback addresses: no packet meets a rule, no connection is "
+            "tracked. What is left is the server and the kernel's sockets.",
+            _COST,
+            hot.cached_bare,
+            1,
+            4,
+            bare=True,
         ),
         Workload(
             "latency",

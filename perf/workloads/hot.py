@@ -38,6 +38,14 @@ def cached_udp(bench: Bench) -> None:
             _at_rates(bench, server, f"c{turn}", RATE_S)
 
 
+def cached_bare(bench: Bench) -> None:
+    """Known names, flat out."""
+    picks = zipf(bench.scaled(NAMES, 50), bench.scaled(FLAT_OUT, 500))
+    with bench.field(NAMES * bench.rounds) as started:
+        for turn, server in bench.turns(started):
+            _flat_out(bench, server, f"f{turn}", picks)
+
+
 def _flat_out(bench: Bench, server: Server, run: str, picks: list[int]) -> None:
     own = names(bench.scaled(NAMES, 50), run)
     fill, asked, sample = (

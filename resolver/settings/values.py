@@ -6,7 +6,6 @@ what would be accepted; the caller knows the place and adds it. Nothing else is 
 
 import ipaddress
 import re
-from decimal import Decimal
 
 _UNITS_NS = {
     "ns": 1,
@@ -20,7 +19,7 @@ _UNITS_NS = {
 }
 _DURATION_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
 _DURATION_MAX_NS = 2**63 - 1  # Go's time.Duration, about 292 years
-_WORD_MAX_CHARACTERS = 64  # longer than any number that we accept; keeps int() and Decimal() cheap
+_WORD_MAX_CHARACTERS = 64  # longer than any number that we accept; keeps int() cheap
 
 _SIZE = re.compile(r"([0-9]{1,18})([A-Za-z]*)")
 _SIZE_UNITS = {
@@ -50,13 +49,14 @@ def duration_s(word: str) -> float:
     rest = word[1:] if word[:1] in {"+", "-"} else word
     if rest == "0":
         return 0.0
-    total_ns = Decimal(0)
+    total_ns = 0
     position = 0
     while position < len(rest):
         part = _DURATION_PART.match(rest, position)
         if part is None or not (part[1] or part[2]):
             raise wrong
-        total_ns += Decimal(f"{part[1] or 0}.{part[2] or 0}") * _UNITS_NS[part[3]]
+        unit_ns, fraction = _UNITS_NS[part[3]], part[2] or ""
+        total_ns += int(part[1] or 0) * unit_ns + int(fraction or 0) * unit_ns // 10 ** len(fraction)
         position = part.end()
     if not rest:
         raise wrong

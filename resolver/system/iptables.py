@@ -12,7 +12,7 @@ What callers may rely on:
 Texts are made and read by pure functions; `Accept` and `remove_leftovers` run them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ class Rule(NamedTuple):
 
 
 def rules_of(options: NodeOptions) -> tuple[Rule, ...]:
-    """Return the ACCEPT rules of our addresses."""
+    """Return the ACCEPT rules of our addresses; those of UDP, which is asked more, first."""
     end = ("-m", "comment", "--comment", COMMENT, "-j", "ACCEPT")
     port = str(options.dns_port)
     found = []
@@ -54,9 +54,9 @@ def rules_of(options: NodeOptions) -> tuple[Rule, ...]:
     return tuple(found)
 
 
-def insertion(rules: Iterable[Rule]) -> str:
-    """Return what `iptables-restore --noflush` takes to insert `rules` at the top, the last one first."""
-    lines = (f"-I {rule.chain} 1 {' '.join(map(_quoted, rule.words))}" for rule in rules)
+def insertion(rules: Sequence[Rule]) -> str:
+    """Return what `iptables-restore --noflush` takes to insert `rules` at the top, in their order."""
+    lines = (f"-I {rule.chain} 1 {' '.join(map(_quoted, rule.words))}" for rule in reversed(rules))
     return "\n".join(("*filter", *lines, "COMMIT", ""))
 
 

@@ -15,7 +15,8 @@ What the table does, and why:
   there when we begin, those with us are served to their end when we stop.
 - Every packet of the node passes these chains, so the first rules are what decides for most: answers of ours,
   questions to us, and that a port which is none of ours is no business of the rest. A rule that has decided ends
-  its chain; other tables' chains still see the packet. A connection's packets come next, the many before its first.
+  its chain; other tables' chains still see the packet. A set costs more than a comparison, so UDP compares. A
+  connection's packets come next, the many before its first.
 - The question that we put to ourselves reaches us by its mark before an address is alive: its answer is what makes
   the address alive.
 - ICMP port-unreachable from our addresses is dropped: a glibc with one nameserver fails on it at once, while a lost
@@ -140,13 +141,17 @@ Chains = dict[str, tuple[str, list[str]]]
 def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bool) -> Chains:
     """Return the chains of `notrack`, and add the sets that they need to `parts`."""
     dns, health = options.dns_port, options.health_port
-    incoming: list[str] = []
-    outgoing: list[str] = []
+    incoming = [f"udp dport != {dns} accept"]
+    answers: list[str] = []
+    questions: list[str] = []
     served = "socket transparent 0 " if sockets else ""
     for number, ip, _, addresses in _ours(options):
-        incoming.append(f"udp dport {dns} {ip} daddr @alive{number} {served}notrack accept")
-        outgoing.append(f"udp sport {dns} {ip} saddr {{ {', '.join(addresses)} }} notrack accept")
-    incoming.append(f"meta l4proto {{ tcp, udp }} th dport != {dns} accept")
+        incoming.append(f"meta l4proto udp {ip} daddr @alive{number} {served}notrack accept")
+        answers.append(f"udp sport {dns} {ip} saddr {{ {', '.join(addresses)} }} notrack accept")
+        # From the node itself and from pods with hostNetwork; the socket that is known here is the sender's.
+        questions.append(f"udp dport {dns} {ip} daddr @alive{number} notrack accept")
+    incoming.append(f"tcp dport != {dns} accept")
+    outgoing = [*answers, *questions]
     ports = f"{{ {dns}, {health} }}"
     outgoing.append(f"meta l4proto {{ tcp, udp }} th dport != {ports} th sport != {ports} accept")
     for number, ip, kind, addresses in _ours(options):
@@ -157,7 +162,6 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bo
         )
         ours = f"{{ {', '.join(addresses)} }}"
         # The port before the address: to look an address up is what a rule costs.
-        asked = f"udp dport {dns} {ip} daddr @alive{number}"
         new = f"tcp dport {dns} tcp flags & (syn | ack) == syn {ip} daddr @alive{number}"
         going_on = f"tcp dport {dns} {ip} saddr . tcp sport . {ip} daddr @{known} notrack accept"
         incoming += [going_on, f"{new} {served}notrack"]
@@ -168,8 +172,6 @@ def _untracked(options: NodeOptions, name: str, *, parts: list[str], sockets: bo
             f"{answer} tcp flags & (fin | rst) != 0x0 notrack "
             f"update @{known} {{ {peer} timeout {CLOSED_S}s }} accept",
             f"{answer} notrack update @{known} {{ {peer} }} accept",
-            # From the node itself and from pods with hostNetwork; the socket that is known here is the sender's.
-            f"{asked} notrack accept",
             going_on,
             f"{new} notrack",
             f"meta mark {SELF_QUESTION_MARK:#x} {ip} daddr {ours} udp dport {dns} notrack",

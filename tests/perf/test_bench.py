@@ -102,7 +102,7 @@ def test_a_server_that_does_not_start_is_left_out_with_its_reason(
 def test_an_unknown_workload_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["cached-udpp"])
-    assert "there is: cached-udp, latency" in capsys.readouterr().err
+    assert "there is: cached-udp, cached-bare" in capsys.readouterr().err
 
 
 def test_what_there_is_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +117,7 @@ def test_nobody_sets_up_a_node_when_none_is_wanted(tmp_path: Path) -> None:
     arguments = ["start", "--plain", "--rounds", "1", "--peers", "", "--lanes", "python", "--json", str(path)]
     assert command.main(arguments) == 0
     block = results.load(path)["start"]
-    assert block.machine["node set-up"] == command.WITHOUT_NODES
+    assert block.machine["where"] == command.WITHOUT_NODES
     assert block.command.endswith("--lanes python --plain")
 
 

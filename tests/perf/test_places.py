@@ -72,9 +72,22 @@ def test_a_peer_has_the_same_address_and_nothing_of_our_rules(started: dict[str,
     ours, peer = started[OURS.name].plan.place, started["unbound"].plan.place
     assert (ours.host, ours.port) == (peer.host, peer.port) == ("169.254.20.10", 53)
     assert "node_resolver_" in said(ours, "nft", "list", "tables")
-    assert said(peer, "nft", "list", "tables") == ""
-    assert said(peer, "conntrack", "-C").strip() == "0"
+    assert said(peer, "nft", "list", "tables").split("\n")[:2] == ["table ip kube-proxy", "table inet perf"]
     assert "node_resolver_" not in said(places.plain(), "nft", "list", "tables")
+
+
+@needs_nodes
+def test_a_peers_node_tracks_connections_but_not_the_peers(
+    bench: Bench, started: dict[str, Server], load: Load
+) -> None:
+    peer = started["unbound"]
+    asked = load.prepare(Ask(f"untracked{number}.long.perf.example") for number in range(200))
+    for tcp in (False, True):
+        assert not bench.own(peer, asked, tcp=tcp).problem
+    tracked = said(peer.plan.place, "conntrack", "-L")
+    assert f"dst={peer.upstream.host}" in tracked
+    assert f"src={places.FIRST_POD} " not in tracked
+    assert f"dst={peer.plan.host} " not in tracked
 
 
 @needs_nodes
@@ -104,7 +117,7 @@ def test_a_server_that_sets_no_rules_is_left_out(
 @needs_nodes
 def test_only_the_thread_inside_is_there_and_comes_back() -> None:
     before = os.readlink("/proc/thread-self/ns/net")
-    with places.node(address=True, service=False) as place:
+    with places.node(address=True, rules=False) as place:
         with place.inside():
             assert os.readlink("/proc/thread-self/ns/net") != before
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -37,10 +37,12 @@ def test_the_rules_are_those_of_node_local_dns() -> None:
 
 
 def test_an_insertion_is_one_transaction() -> None:
-    (first, *_) = rules_of(OPTIONS)
-    assert insertion([first]) == (
-        f'*filter\n-I INPUT 1 -d {LOCAL4} -p udp -m udp --dport 53 -m comment --comment "{COMMENT}" -j ACCEPT\n'
-        "COMMIT\n"
+    udp, _, tcp, _ = rules_of(NodeOptions((LOCAL4,)))
+    comment = f'-m comment --comment "{COMMENT}" -j ACCEPT'
+    # Each goes to the top, so the last one stands first.
+    assert insertion([udp, tcp]) == (
+        f"*filter\n-I INPUT 1 -d {LOCAL4} -p tcp -m tcp --dport 53 {comment}\n"
+        f"-I INPUT 1 -d {LOCAL4} -p udp -m udp --dport 53 {comment}\nCOMMIT\n"
     )
 
 
