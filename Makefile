@@ -50,12 +50,12 @@ clean:  ## remove what was made here, the virtual environment too
 .venv/bin/python:
 	@sh deploy/local/venv.sh
 
-.venv/installed: pyproject.toml setup.py resolver/accept/lane.pyx resolver/accept/codec.pyx | .venv/bin/python
+.venv/installed: pyproject.toml setup.py resolver/accept/lane.pyx resolver/accept/codec.pyx resolver/cache/life.pyx resolver/cache/life.pxd | .venv/bin/python
 	@echo "==> installing node-resolver into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-.venv/installed-test: pyproject.toml setup.py resolver/accept/lane.pyx resolver/accept/codec.pyx | .venv/bin/python
+.venv/installed-test: pyproject.toml setup.py resolver/accept/lane.pyx resolver/accept/codec.pyx resolver/cache/life.pyx resolver/cache/life.pxd | .venv/bin/python
 	@echo "==> installing node-resolver and what its tests need into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,tools]'
 	@touch .venv/installed $@
