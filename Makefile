@@ -2,6 +2,7 @@
 # A virtual environment in .venv is made when first needed and again only when pyproject.toml changes.
 
 BIN := .venv/bin
+COMPILED := $(wildcard resolver/*/*.pyx resolver/*/*.pxd)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -50,12 +51,12 @@ clean:  ## remove what was made here, the virtual environment too
 .venv/bin/python:
 	@sh deploy/local/venv.sh
 
-.venv/installed: pyproject.toml setup.py resolver/accept/lane.pyx resolver/accept/codec.pyx resolver/accept/visits.pyx | .venv/bin/python
+.venv/installed: pyproject.toml setup.py $(COMPILED) | .venv/bin/python
 	@echo "==> installing node-resolver into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-.venv/installed-test: pyproject.toml setup.py resolver/accept/lane.pyx resolver/accept/codec.pyx resolver/accept/visits.pyx | .venv/bin/python
+.venv/installed-test: pyproject.toml setup.py $(COMPILED) | .venv/bin/python
 	@echo "==> installing node-resolver and what its tests need into .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,tools]'
 	@touch .venv/installed $@

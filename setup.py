@@ -8,8 +8,8 @@ except ImportError:  # a build without isolation and without Cython: the Python 
     lanes = []
 else:
     sources = [
-        Extension(f"resolver.accept.{name}", [f"resolver/accept/{name}.pyx"], extra_compile_args=["-O3"])
-        for name in ("lane", "codec", "visits")
+        Extension(f"resolver.{name}", [f"resolver/{name.replace('.', '/')}.pyx"], extra_compile_args=["-O3"])
+        for name in ("accept.lane", "accept.codec", "accept.visits", "cache.life")
     ]
     lanes = cythonize(sources, language_level=3, quiet=True, build_dir="build/cython")
     for lane in lanes:

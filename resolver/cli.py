@@ -85,7 +85,8 @@ def _asked(what: str) -> str:
         from importlib.util import find_spec
 
         kernel, machine = os.uname().sysname.lower(), os.uname().machine
-        built = all(find_spec(f"resolver.accept.{name}") for name in ("lane", "codec"))
+        compiled = ("accept.lane", "accept.codec", "accept.visits", "cache.life")
+        built = all(find_spec(f"resolver.{name}") for name in compiled)
         lane = "compiled" if built else "python"
         return f"node-resolver-{VERSION}\n{kernel}/{machine}, python{sys.version.split()[0]}, {lane} lane\n"
     if what == "plugins":

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE_LINES = 300
 FUNCTION_LINES = 50
 FOLDERS = (".ci", "deploy", "docs", "perf", "resolver", "tests")
-TEXT = {"", ".cfg", ".json", ".md", ".py", ".pyi", ".pyx", ".sh", ".toml", ".txt", ".yaml", ".yml", ".zone"}
+TEXT = {"", ".cfg", ".json", ".md", ".py", ".pxd", ".pyi", ".pyx", ".sh", ".toml", ".txt", ".yaml", ".yml", ".zone"}
 
 
 def files(*suffixes: str) -> list[Path]:

@@ -5,11 +5,13 @@ import socket
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resolver.accept.decode import decode
-from resolver.accept.packets import CLIENT_SHARE, PacketCache
+from resolver.accept.lane import Table
+from resolver.accept.packets import CLIENT_SHARE, DictTable, PacketCache
 from resolver.cache.cache import Cache
 from resolver.cache.ledger import Ledger
 from resolver.cache.lifetime import decide
@@ -37,13 +39,14 @@ SIZES = [
 ]
 
 
+@pytest.mark.parametrize("new_table", [DictTable, Table], ids=["python", "compiled"])
 @pytest.mark.parametrize(("addresses", "number"), SIZES)
-def test_the_ledger_charges_what_it_costs(addresses: int, number: int) -> None:
+def test_the_ledger_charges_what_it_costs(addresses: int, number: int, new_table: Callable[[], Any]) -> None:
     wires = [query(f"name{at:06d}.svc.cluster.local.", "A", edns=True).to_wire() for at in range(number)]
     answers = [answer_to(wire, addresses=addresses) for wire in wires]
     ledger = Ledger(10**12)
     cache = Cache(CacheOptions(success_capacity=10**6), ledger)
-    packets = PacketCache(ledger)
+    packets = PacketCache(ledger, new_table)
     series = SeriesTable().count(LABELS, ".", "", 1, 0, False, "cache", 1, 1, 0.0)
 
     def store() -> None:

@@ -4,19 +4,69 @@ from collections.abc import Iterator
 from typing import Any
 
 from resolver.accept.listener import Listener
+from resolver.cache.life import Life
 from resolver.clock import Now
+from resolver.report.series import Series
 
 RawClient = tuple[bytes, bytes, bytes]
 """Address bytes, socket address, control message that makes an answer leave from the address that was asked."""
 
+class Rendering:
+    """`packets.Rendering` in one piece of memory; made by `Table.render` only. Nothing but `follow` can be set."""
+
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def ttl_offsets(self) -> tuple[int, ...]: ...
+    @property
+    def stored_s(self) -> float: ...
+    @property
+    def aged_s(self) -> int: ...
+    @property
+    def next_s(self) -> float: ...
+    @property
+    def floor_s(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def life(self) -> Life: ...
+    @property
+    def series(self) -> Series: ...
+    follow: Rendering | None
+
 class Table:
-    """From query bytes to renderings: as much of a dict as a packet cache uses. Values are any objects but None."""
+    """Renderings by query bytes: as much of a `packets.DictTable` as a packet cache uses."""
+
+    overhead_bytes: int
+
+    def render(
+        self,
+        key: bytes,
+        answer: bytes,
+        ttl_offsets: tuple[int, ...],
+        stored_s: float,
+        aged_s: int,
+        floor_s: int,
+        life: Life,
+        series: Series,
+        size_bytes: int,
+    ) -> Rendering:
+        """Return a rendering for this table, not yet in it; see `packets.DictTable.render`.
+
+        Raises ValueError for what no packet cache keeps: an answer above 64 KiB, a TTL outside of it. TypeError if
+        `life` or `series` is not what a hit counts in.
+        """
+
+    def next_keys(self, number: int) -> list[bytes]:
+        """Return at least `number` keys, others each time until all had their turn; fewer if there are no more."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[bytes]: ...
     def __contains__(self, key: bytes) -> bool: ...
-    def __getitem__(self, key: bytes) -> Any: ...
-    def __setitem__(self, key: bytes, value: object) -> None: ...
+    def __getitem__(self, key: bytes) -> Rendering: ...
+    def __setitem__(self, key: bytes, value: Rendering) -> None: ...
     def __delitem__(self, key: bytes) -> None: ...
     def get(self, key: bytes, default: object = None) -> Any:
         """Return the value of `key`, or `default`."""
@@ -24,10 +74,10 @@ class Table:
     def keys(self) -> list[bytes]:
         """Return a list of all keys."""
 
-    def values(self) -> list[Any]:
+    def values(self) -> list[Rendering]:
         """Return a list of all values."""
 
-    def popitem(self) -> tuple[bytes, Any]:
+    def popitem(self) -> tuple[bytes, Rendering]:
         """Remove some key; return it with its value. Raises KeyError if there is none."""
 
 class Lane:

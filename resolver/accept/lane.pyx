@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The compiled lane: `UdpListener.drain` in C, one system call to receive a batch and one to send it.
 
-It works on the same packet cache, renderings, lives and series as the Python lane (`accept.udp`), so both pass the
+It works on the same packet cache, lives and series as the Python lane (`accept.udp`), so both pass the
 same tests and a reload or a scrape cannot tell them apart. A query whose bytes are in the packet cache costs no
 Python call: look up, bring the TTLs to now in place, count, and put the body behind the query's own ID.
 
@@ -9,8 +9,8 @@ What a hit costs beside the kernel is memory that is not in the processor's cach
 waves: each asks for what the next one reads (`_look_up`), and the packet cache is a `Table` of ours, whose slots say
 with one read whether a query is known, where a dict takes two and makes an object for the key.
 
-Attributes of Python objects are read at their slots' offsets, found once at import, instead of by name: a hit reads
-seven of them. Whatever is not exactly of the expected class goes the way of a miss.
+So a `Rendering` of this lane is one piece of memory, key and body behind its numbers, and a `Life` is numbers in C. A hit
+reads three places: slot, rendering, life. Series stay objects of Python: a batch counts and adds up once.
 
 Longer than 300 lines because it is one module with its C declarations, 80 lines of them.
 
@@ -20,18 +20,16 @@ Longer than 300 lines because it is one module with its C declarations, 80 lines
 import os
 import time
 
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_AsDouble, PyFloat_CheckExact, PyFloat_FromDouble
 from cpython.long cimport PyLong_AsLongLong, PyLong_FromLongLong
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF, PyObject, PyTypeObject
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from resolver.accept.packets import Rendering
-from resolver.cache.entry import Life
+from resolver.cache.life cimport Life
 from resolver.report.series import TIME_BUCKETS_S, Series
 
 cdef extern from "Python.h":
@@ -39,7 +37,8 @@ cdef extern from "Python.h":
         Py_ssize_t offset
     ctypedef struct PyMemberDescrObject:
         PyMemberDef *d_member
-    PyTypeObject *Py_TYPE(PyObject *)
+    PyObject *PyObject_Init(PyObject *, PyTypeObject *)
+    void *PyObject_Malloc(size_t)
 
 cdef extern from "structmember.h":
     pass
@@ -111,6 +110,8 @@ cdef enum:
     PART_BITS = 6
     PARTS = 64  # each grows by itself: of a million renderings, 16,000 move in one go, in 0.5 ms
     PART_SLOTS_MIN = 8
+    BODY_MAX_BYTES = 0xFFFF
+    TABLE_OVERHEAD_BYTES = 150  # of a rendering: 88 of numbers, 24 to 48 of the table, 8 or so that malloc rounds up
 
 cdef double FIRST_BUCKET_S = TIME_BUCKETS_S[0]
 
@@ -121,22 +122,6 @@ cdef Py_ssize_t _offset(type owner, str name) except -1:
     return (<PyMemberDescrObject *> <PyObject *> descriptor).d_member.offset
 
 
-cdef PyTypeObject *RENDERING = <PyTypeObject *> <PyObject *> Rendering
-cdef PyTypeObject *LIFE = <PyTypeObject *> <PyObject *> Life
-cdef PyTypeObject *SERIES = <PyTypeObject *> <PyObject *> Series
-cdef Py_ssize_t R_BODY = _offset(Rendering, "body")
-cdef Py_ssize_t R_OFFSETS = _offset(Rendering, "ttl_offsets")
-cdef Py_ssize_t R_STORED = _offset(Rendering, "stored_s")
-cdef Py_ssize_t R_AGED = _offset(Rendering, "aged_s")
-cdef Py_ssize_t R_NEXT = _offset(Rendering, "next_s")
-cdef Py_ssize_t R_FLOOR = _offset(Rendering, "floor_s")
-cdef Py_ssize_t R_LIFE = _offset(Rendering, "life")
-cdef Py_ssize_t R_SERIES = _offset(Rendering, "series")
-cdef Py_ssize_t R_FOLLOW = _offset(Rendering, "follow")
-cdef Py_ssize_t L_UNTIL = _offset(Life, "until_s")
-cdef Py_ssize_t L_USES = _offset(Life, "uses")
-cdef Py_ssize_t L_USED = _offset(Life, "used_s")
-cdef Py_ssize_t L_GAP = _offset(Life, "gap_s")
 cdef Py_ssize_t S_USES = _offset(Series, "uses")
 cdef Py_ssize_t S_ASKED = _offset(Series, "request_bytes")
 cdef Py_ssize_t S_ANSWERED = _offset(Series, "response_bytes")
@@ -163,53 +148,112 @@ cdef inline int _add(PyObject *owner, Py_ssize_t offset, long long number) excep
     return 0
 
 
-cdef inline double _number(PyObject *owner, Py_ssize_t offset) except? -1.0:
-    cdef PyObject *value = _slot(owner, offset)
-    if value == NULL:
-        raise AttributeError("a time was never set")
-    if PyFloat_CheckExact(<object> value):
-        return PyFloat_AS_DOUBLE(<object> value)
-    return PyFloat_AsDouble(<object> value)
+@cython.final
+cdef class Rendering:
+    """`packets.Rendering` in one piece of memory: its numbers, where its TTLs stand, its key, its body.
+
+    Made by `Table.render` only. Nothing but `follow` can be set from Python.
+    """
+
+    cdef PyObject *life  # owned, a compiled Life
+    cdef PyObject *series  # owned, a Series
+    cdef PyObject *next  # owned, a Rendering: the `follow` of a ring; NULL outside of one
+    cdef readonly double stored_s
+    cdef readonly double next_s
+    cdef readonly long long aged_s
+    cdef readonly long long size_bytes
+    cdef readonly int floor_s
+    cdef uint32_t ttls  # behind the object: so many offsets in the body, 16 bits each, then key, then body
+    cdef uint32_t key_bytes
+    cdef uint32_t body_bytes
+
+    def __cinit__(self):
+        raise TypeError("Table.render makes renderings")
+
+    def __dealloc__(self):
+        Py_XDECREF(self.life)
+        Py_XDECREF(self.series)
+        Py_XDECREF(self.next)
+
+    @property
+    def life(self):
+        return <object> self.life
+
+    @property
+    def series(self):
+        return <object> self.series
+
+    @property
+    def follow(self):
+        return None if self.next == NULL else <object> self.next
+
+    @follow.setter
+    def follow(self, Rendering value):
+        cdef PyObject *old = self.next
+        Py_XINCREF(NULL if value is None else <PyObject *> value)
+        self.next = NULL if value is None else <PyObject *> value
+        Py_XDECREF(old)
+
+    @property
+    def key(self):
+        return PyBytes_FromStringAndSize(<char *> _key(<PyObject *> self), self.key_bytes)
+
+    @property
+    def body(self):
+        return PyBytes_FromStringAndSize(<char *> _body(<PyObject *> self), self.body_bytes)
+
+    @property
+    def ttl_offsets(self):
+        cdef uint16_t *offsets = _offsets(<PyObject *> self)
+        return tuple([offsets[i] + 2 for i in range(self.ttls)])
 
 
-cdef int _age(PyObject *rendering, PyObject *life, double now_s) except -1:
+cdef Py_ssize_t RENDERING_BYTES = (<PyTypeObject *> Rendering).tp_basicsize
+
+
+cdef inline uint16_t *_offsets(PyObject *kept) noexcept:
+    return <uint16_t *> ((<char *> kept) + RENDERING_BYTES)
+
+
+cdef inline uint8_t *_key(PyObject *kept) noexcept:
+    return <uint8_t *> (_offsets(kept) + (<Rendering> kept).ttls)
+
+
+cdef inline uint8_t *_body(PyObject *kept) noexcept:
+    return _key(kept) + (<Rendering> kept).key_bytes
+
+
+cdef void _age(Rendering kept, Life life, double now_s) noexcept:
     """Bring the TTLs of a rendering to `now_s`: `PacketCache.age` in C."""
-    cdef bytearray body = <bytearray> _slot(rendering, R_BODY)
-    cdef tuple offsets = <tuple> _slot(rendering, R_OFFSETS)
-    cdef uint8_t *data = <uint8_t *> PyByteArray_AS_STRING(body)
-    cdef Py_ssize_t size = PyByteArray_GET_SIZE(body)
-    cdef double stored_s = _number(rendering, R_STORED)
-    cdef long long elapsed_s = <long long> (now_s - stored_s)
-    cdef long long passed_s = elapsed_s - PyLong_AsLongLong(<object> _slot(rendering, R_AGED))
-    cdef long long floor_s = PyLong_AsLongLong(<object> _slot(rendering, R_FLOOR))
+    cdef uint16_t *offsets = _offsets(<PyObject *> kept)
+    cdef uint8_t *body = _body(<PyObject *> kept)
+    cdef uint8_t *data
+    cdef long long elapsed_s = <long long> (now_s - kept.stored_s)
+    cdef long long passed_s = elapsed_s - kept.aged_s
     cdef long long ttl_s
-    cdef Py_ssize_t at
-    for offset in offsets:
-        at = <Py_ssize_t> offset - 2
-        if at < 0 or at + 4 > size:
-            raise IndexError("a TTL outside its answer")
-        ttl_s = (<long long> data[at] << 24) | (data[at + 1] << 16) | (data[at + 2] << 8) | data[at + 3]
+    cdef uint32_t i
+    for i in range(kept.ttls):
+        data = body + offsets[i]
+        ttl_s = (<long long> data[0] << 24) | (data[1] << 16) | (data[2] << 8) | data[3]
         if ttl_s > MAX_TTL_S:
             ttl_s = 0
         ttl_s -= passed_s
-        if ttl_s < floor_s:
-            ttl_s = floor_s
-        data[at] = <uint8_t> (ttl_s >> 24)
-        data[at + 1] = <uint8_t> (ttl_s >> 16)
-        data[at + 2] = <uint8_t> (ttl_s >> 8)
-        data[at + 3] = <uint8_t> ttl_s
-    _put(rendering, R_AGED, PyLong_FromLongLong(elapsed_s))
-    _put(rendering, R_NEXT, PyFloat_FromDouble(stored_s + elapsed_s + 1))
-    if now_s - _number(life, L_USED) > _number(life, L_GAP):
-        _put(life, L_USES, 0)
-    _put(life, L_USED, PyFloat_FromDouble(now_s))
-    return 0
+        if ttl_s < kept.floor_s:
+            ttl_s = kept.floor_s
+        data[0] = <uint8_t> (ttl_s >> 24)
+        data[1] = <uint8_t> (ttl_s >> 16)
+        data[2] = <uint8_t> (ttl_s >> 8)
+        data[3] = <uint8_t> ttl_s
+    kept.aged_s = elapsed_s
+    kept.next_s = kept.stored_s + elapsed_s + 1
+    if now_s - life.used_s > life.gap_s:
+        life.uses = 0
+    life.used_s = now_s
 
 
 cdef struct Slot:
     uint64_t hash
-    PyObject *key  # bytes, owned; NULL: the slot is empty
-    PyObject *value  # owned
+    PyObject *value  # owned, a Rendering, which has the key; NULL: the slot is empty
 
 
 cdef struct Part:
@@ -219,8 +263,9 @@ cdef struct Part:
 
 
 cdef class Table:
-    """From query bytes to renderings: as much of a dict as a packet cache uses. Values are any objects but None.
+    """Renderings by query bytes: as much of a `packets.DictTable` as a packet cache uses.
 
+    A rendering has its key in itself: a slot is a hash and a rendering.
     Open addressing with linear probing; a key that goes lets those behind it move up, so a slot is full or empty.
     The hash is keyed with 16 random bytes: who asks cannot aim at one slot.
     """
@@ -230,6 +275,9 @@ cdef class Table:
     cdef uint64_t seeds[2]
     cdef uint64_t popping  # where `popitem` goes on: part, and slot in it
     cdef uint64_t popping_slot
+    cdef uint64_t walking  # the part whose keys `next_keys` gives next
+
+    overhead_bytes = TABLE_OVERHEAD_BYTES
 
     def __cinit__(self):
         cdef bytes drawn = os.urandom(16)
@@ -244,7 +292,6 @@ cdef class Table:
             part = &self.parts[number]
             if part.slots != NULL:
                 for i in range(part.mask + 1):
-                    Py_XDECREF(part.slots[i].key)
                     Py_XDECREF(part.slots[i].value)
                 PyMem_Free(part.slots)
 
@@ -265,21 +312,75 @@ cdef class Table:
     def __contains__(self, bytes key):
         return self._find_key(key) != NULL
 
-    def __setitem__(self, bytes key, value):
-        cdef uint64_t hash = self._hash(<const uint8_t *> PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
-        cdef Slot *slot = self._find(hash, <const uint8_t *> PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    def render(
+        self, bytes key not None, bytes answer not None, tuple ttl_offsets not None, double stored_s, long long aged_s,
+        int floor_s, Life life not None, series, long long size_bytes,
+    ):
+        """Return a rendering for this table, not yet in it; see `packets.DictTable.render`.
+
+        Raises ValueError for what no packet cache keeps: an answer above 64 KiB, a TTL outside of it. TypeError if
+        `life` or `series` is not what a hit counts in.
+        """
+        cdef Py_ssize_t key_bytes = len(key)
+        cdef Py_ssize_t body_bytes = len(answer) - 2
+        cdef Py_ssize_t ttls = len(ttl_offsets)
+        cdef Py_ssize_t offset
+        cdef PyObject *piece
+        cdef Rendering made
+        cdef uint16_t *offsets
+        if not 0 <= body_bytes <= BODY_MAX_BYTES or key_bytes > BODY_MAX_BYTES or ttls > BODY_MAX_BYTES:
+            raise ValueError("too long for a rendering, or no answer")
+        if type(series) is not Series:
+            raise TypeError("a hit counts in a Series")
+        for offset in ttl_offsets:
+            if offset < 2 or offset > body_bytes - 2:
+                raise ValueError("a TTL outside its answer")
+        piece = <PyObject *> PyObject_Malloc(RENDERING_BYTES + 2 * ttls + key_bytes + body_bytes)
+        if piece == NULL:
+            raise MemoryError
+        memset(piece, 0, RENDERING_BYTES)
+        PyObject_Init(piece, <PyTypeObject *> Rendering)
+        made = <Rendering> piece
+        Py_DECREF(made)  # `made` holds the one reference
+        Py_INCREF(life)
+        made.life = <PyObject *> life
+        Py_INCREF(series)
+        made.series = <PyObject *> series
+        made.stored_s = stored_s
+        made.next_s = stored_s + aged_s + 1
+        made.aged_s = aged_s
+        made.size_bytes = size_bytes
+        made.floor_s = floor_s
+        made.ttls = <uint32_t> ttls
+        made.key_bytes = <uint32_t> key_bytes
+        made.body_bytes = <uint32_t> body_bytes
+        offsets = _offsets(piece)
+        for offset in ttl_offsets:
+            offsets[0] = <uint16_t> (offset - 2)
+            offsets += 1
+        memcpy(_key(piece), PyBytes_AS_STRING(key), key_bytes)
+        memcpy(_body(piece), PyBytes_AS_STRING(answer) + 2, body_bytes)
+        return made
+
+    def __setitem__(self, bytes key not None, Rendering value not None):
+        cdef const uint8_t *data = <const uint8_t *> PyBytes_AS_STRING(key)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(key)
+        cdef uint64_t hash = self._hash(data, size)
+        cdef Slot *slot = self._find(hash, data, size)
         cdef Part *part = &self.parts[hash >> (64 - PART_BITS)]
         cdef PyObject *old
-        Py_INCREF(value)
+        if not _is_key(<PyObject *> value, data, size):
+            raise ValueError("a rendering of another question")
         if slot != NULL:
+            Py_INCREF(value)
             old = slot.value
             slot.value = <PyObject *> value
             Py_XDECREF(old)
             return
         if part.slots == NULL or 3 * (part.used + 1) > 2 * (part.mask + 1):
             self._grow(part)
-        Py_INCREF(key)
-        _place(part, Slot(hash, <PyObject *> key, <PyObject *> value))
+        Py_INCREF(value)
+        _place(part, Slot(hash, <PyObject *> value))
         part.used += 1
         self.used += 1
 
@@ -299,36 +400,41 @@ cdef class Table:
             self.popping = (self.popping + 1) % PARTS
             self.popping_slot = 0
         part = &self.parts[self.popping]
-        while part.slots[self.popping_slot & part.mask].key == NULL:
+        while part.slots[self.popping_slot & part.mask].value == NULL:
             self.popping_slot += 1
         slot = &part.slots[self.popping_slot & part.mask]
-        item = <object> slot.key, <object> slot.value
+        item = (<Rendering> slot.value).key, <object> slot.value
         self._remove(part, slot)
         return item
 
     def keys(self):
         """Return a list of all keys."""
-        return [key for key, _ in self._items()]
+        return [kept.key for kept in self.values()]
 
     def values(self):
         """Return a list of all values."""
-        return [value for _, value in self._items()]
+        cdef list found = []
+        cdef int number
+        for number in range(PARTS):
+            _collect(&self.parts[number], found)
+        return found
+
+    def next_keys(self, Py_ssize_t number):
+        """Return at least `number` keys, others each time until all had their turn; fewer if there are no more.
+
+        Whole parts, because keys that go make others move within theirs: of a million, 16,000 or 32,000.
+        """
+        cdef list found = []
+        cdef int looked
+        for looked in range(PARTS):
+            if len(found) >= number:
+                break
+            _collect(&self.parts[self.walking], found)
+            self.walking = (self.walking + 1) % PARTS
+        return [kept.key for kept in found]
 
     def __iter__(self):
         return iter(self.keys())
-
-    def _items(self):
-        cdef list found = []
-        cdef int number
-        cdef uint64_t i
-        cdef Part *part
-        for number in range(PARTS):
-            part = &self.parts[number]
-            if part.slots != NULL:
-                for i in range(part.mask + 1):
-                    if part.slots[i].key != NULL:
-                        found.append((<object> part.slots[i].key, <object> part.slots[i].value))
-        return found
 
     cdef inline uint64_t _hash(self, const uint8_t *data, Py_ssize_t size) noexcept:
         """Mix eight bytes at a time into the product of what came before and a random number."""
@@ -357,9 +463,9 @@ cdef class Table:
             return NULL
         while True:
             slot = &part.slots[i]
-            if slot.key == NULL:
+            if slot.value == NULL:
                 return NULL
-            if slot.hash == hash and _is_key(slot, data, size):
+            if slot.hash == hash and _is_key(slot.value, data, size):
                 return slot
             i = (i + 1) & part.mask
 
@@ -379,7 +485,7 @@ cdef class Table:
         grown.used = part.used
         if part.slots != NULL:
             for i in range(part.mask + 1):
-                if part.slots[i].key != NULL:
+                if part.slots[i].value != NULL:
                     _place(&grown, part.slots[i])
             PyMem_Free(part.slots)
         part[0] = grown
@@ -394,28 +500,33 @@ cdef class Table:
         self.used -= 1
         while True:
             i = (i + 1) & part.mask
-            if part.slots[i].key == NULL:
+            if part.slots[i].value == NULL:
                 break
             # It may move up unless the hole is before its own first place.
             if ((i - (part.slots[i].hash & part.mask)) & part.mask) >= ((i - hole) & part.mask):
                 part.slots[hole] = part.slots[i]
                 hole = i
-        part.slots[hole].key = part.slots[hole].value = NULL
-        Py_XDECREF(gone.key)
+        part.slots[hole].value = NULL
         Py_XDECREF(gone.value)
 
 
-cdef inline bint _is_key(Slot *slot, const uint8_t *data, Py_ssize_t size) noexcept:
-    return (
-        PyBytes_GET_SIZE(<object> slot.key) == size
-        and memcmp(PyBytes_AS_STRING(<object> slot.key), data, size) == 0
-    )
+cdef inline bint _is_key(PyObject *kept, const uint8_t *data, Py_ssize_t size) noexcept:
+    return (<Rendering> kept).key_bytes == size and memcmp(_key(kept), data, size) == 0
+
+
+cdef void _collect(Part *part, list found):
+    """Append all that is in `part` to `found`."""
+    cdef uint64_t i
+    if part.slots != NULL:
+        for i in range(part.mask + 1):
+            if part.slots[i].value != NULL:
+                found.append(<object> part.slots[i].value)
 
 
 cdef void _place(Part *part, Slot slot) noexcept:
     """Put `slot`, whose key is not there yet, into the first empty place; there must be one."""
     cdef uint64_t i = slot.hash & part.mask
-    while part.slots[i].key != NULL:
+    while part.slots[i].value != NULL:
         i = (i + 1) & part.mask
     part.slots[i] = slot
 
@@ -610,14 +721,11 @@ cdef class Lane:
     cdef int _look_up(self, Table table, int count) except -1:
         """Find the renderings of a batch, and have the memory that its hits will read on its way to the processor.
 
-        Each loop asks for what the next one reads: slot, key and rendering, what a rendering refers to, its bytes.
+        Each loop asks for what the next one reads: slot, rendering, life.
         """
         cdef int i
         cdef unsigned int length
         cdef Slot *slot
-        cdef PyObject *found
-        cdef PyObject *life
-        cdef PyObject *body
         for i in range(count):
             length = self.received[i].msg_len
             if length > 2:
@@ -625,76 +733,54 @@ cdef class Lane:
                 __builtin_prefetch(table._home(self.hashes[i]))
         for i in range(count):
             slot = table._home(self.hashes[i]) if self.received[i].msg_len > 2 else NULL
-            if slot != NULL and slot.hash == self.hashes[i]:
-                __builtin_prefetch(slot.key)
-                __builtin_prefetch(<char *> slot.key + CACHE_LINE_BYTES)
+            if slot != NULL and slot.hash == self.hashes[i] and slot.value != NULL:
+                # A usual one is 200 to 260 bytes.
                 __builtin_prefetch(slot.value)
                 __builtin_prefetch(<char *> slot.value + CACHE_LINE_BYTES)
+                __builtin_prefetch(<char *> slot.value + 2 * CACHE_LINE_BYTES)
+                __builtin_prefetch(<char *> slot.value + 3 * CACHE_LINE_BYTES)
         for i in range(count):
             self.found[i] = NULL
             length = self.received[i].msg_len
             if length <= 2:
                 continue
             slot = table._find(self.hashes[i], self.queries + i * QUERY_MAX_BYTES + 2, length - 2)
-            if slot == NULL or Py_TYPE(slot.value) != RENDERING:
-                continue
-            found = self.found[i] = slot.value
-            __builtin_prefetch(_slot(found, R_LIFE))
-            __builtin_prefetch(_slot(found, R_BODY))
-            __builtin_prefetch(_slot(found, R_NEXT))
-        for i in range(count):
-            found = self.found[i]
-            if found == NULL:
-                continue
-            life = _slot(found, R_LIFE)
-            body = _slot(found, R_BODY)
-            if life != NULL and Py_TYPE(life) == LIFE:
-                __builtin_prefetch(_slot(life, L_UNTIL))
-            if body != NULL and PyByteArray_CheckExact(<object> body):
-                __builtin_prefetch(PyByteArray_AS_STRING(<object> body))
+            if slot != NULL:
+                self.found[i] = slot.value
+                __builtin_prefetch((<Rendering> slot.value).life)
         return 0
 
     cdef bint _hit(self, Table table, int i, double now_s, unsigned int out) except -1:
-        """Queue the rendering that was found for query `i`; false if it is dead, or not what we expect.
+        """Queue the rendering that was found for query `i`; false if it is dead, or too long.
 
         The answer is put together where the query was: its ID stands there already.
         """
-        cdef PyObject *found = self.found[i]
-        cdef PyObject *follow = _slot(found, R_FOLLOW)
-        cdef PyObject *life
-        cdef PyObject *series
-        cdef PyObject *body
+        cdef Rendering kept = <Rendering> self.found[i]
+        cdef Life life
         cdef Slot *slot = NULL
         cdef uint8_t *query = self.queries + i * QUERY_MAX_BYTES
         cdef unsigned int asked_bytes = self.received[i].msg_len
         cdef Py_ssize_t size
-        if follow != NULL and <object> follow is not None:
+        if kept.next != NULL:
             # A ring: another query of this batch may have had its turn.
             slot = table._find(self.hashes[i], query + 2, asked_bytes - 2)
-            if slot == NULL or Py_TYPE(slot.value) != RENDERING:
+            if slot == NULL:
                 return False
-            found = slot.value
-            follow = _slot(found, R_FOLLOW)
-        life = _slot(found, R_LIFE)
-        series = _slot(found, R_SERIES)
-        body = _slot(found, R_BODY)
-        if life == NULL or series == NULL or body == NULL or Py_TYPE(life) != LIFE or Py_TYPE(series) != SERIES:
+            kept = <Rendering> slot.value
+        life = <Life> kept.life
+        size = kept.body_bytes
+        if now_s >= life.until_s or size + 2 > QUERY_MAX_BYTES:
             return False
-        if not PyByteArray_CheckExact(<object> body) or now_s >= _number(life, L_UNTIL):
-            return False
-        size = PyByteArray_GET_SIZE(<object> body)
-        if size + 2 > QUERY_MAX_BYTES:
-            return False
-        if now_s >= _number(found, R_NEXT):
-            _age(found, life, now_s)
-        _add(life, L_USES, 1)
-        self._tally(series, asked_bytes, size + 2)
-        memcpy(query + 2, PyByteArray_AS_STRING(<object> body), size)
+        if now_s >= kept.next_s:
+            _age(kept, life, now_s)
+        life.uses += 1
+        self._tally(kept.series, asked_bytes, size + 2)
+        memcpy(query + 2, _body(<PyObject *> kept), size)
         self._queue(i, out, <char *> query, size + 2)
-        if slot != NULL and follow != NULL and <object> follow is not None:
-            Py_INCREF(<object> follow)
-            slot.value = follow
-            Py_DECREF(<object> found)
+        if slot != NULL and kept.next != NULL:
+            Py_INCREF(<object> kept.next)
+            slot.value = kept.next
+            Py_DECREF(kept)  # the table's reference
         return True
 
     cdef void _tally(self, PyObject *series, unsigned int asked_bytes, Py_ssize_t answered_bytes) noexcept:

@@ -12,6 +12,9 @@ drops the dead.
 Where `loadbalance` orders an answer's records in several ways, its renderings are a ring: each names the one
 that answers next (`follow`), and after a hit the lane puts that one into the table. A ring lives and goes as one.
 It is a cycle of objects, and the collector is off: who drops one cuts it (`follow = None`).
+
+What renderings are made of and kept in is the table's: a dict of Python objects (`DictTable`), or the compiled
+lane's `Table`, where a rendering is one piece of memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +24,7 @@ from resolver.report.series import Series
 from resolver.wire.ttls import age_in_place
 
 OVERHEAD_BYTES = 350
-"""Python objects of one rendering beside its key and body, with its share of the table: 320 to 380 measured."""
+"""Python objects of one rendering beside its key and body, with its share of the dict: 320 to 380 measured."""
 
 CAPACITY = 1_000_000
 """Renderings of one listener; the byte budget ends growth long before: 64 MiB hold about 100,000."""
@@ -47,10 +50,8 @@ Turn = tuple[bytes, tuple[int, ...]]
 class Ledger(Protocol):
     """Where bytes are charged; see `cache.ledger`."""
 
+    budget_bytes: int
     used_bytes: int
-
-    def has_room(self, size_bytes: int) -> bool:
-        """Tell whether so many more bytes fit."""
 
     def abandon(self, table: dict[bytes, Any], *, kill: bool) -> None:
         """Free what is in `table`, little by little."""
@@ -66,7 +67,7 @@ class Life(Protocol):
 
 
 class Rendering:
-    """One answer as bytes after the ID. No `__init__`: filled by `PacketCache.keep`.
+    """One answer as bytes after the ID. No `__init__`: filled by `DictTable.render`.
 
     follow      Of a ring: the one that answers next. None for a rendering that stays where it is.
     size_bytes  What it costs the ledger; of a ring, each says what all of them cost.
@@ -96,16 +97,55 @@ class Rendering:
     size_bytes: int
 
 
+class DictTable(dict[bytes, Rendering]):
+    """Renderings by query bytes, in Python; what a `PacketCache` asks of a table."""
+
+    overhead_bytes = OVERHEAD_BYTES
+    """What one rendering costs beside key and body."""
+
+    def render(
+        self,
+        key: bytes,
+        answer: bytes,
+        ttl_offsets: tuple[int, ...],
+        stored_s: float,
+        aged_s: int,
+        floor_s: int,
+        life: Life,
+        series: Series,
+        size_bytes: int,
+    ) -> Rendering:
+        """Return a rendering for this table, not yet in it; the arguments are those of `PacketCache.keep`."""
+        del key  # the dict has it
+        rendering = Rendering()
+        rendering.body = bytearray(memoryview(answer)[2:])
+        rendering.ttl_offsets = ttl_offsets
+        rendering.stored_s = stored_s
+        rendering.aged_s = aged_s
+        rendering.next_s = stored_s + aged_s + 1
+        rendering.floor_s = floor_s
+        rendering.follow = None
+        rendering.life = life
+        rendering.series = series
+        rendering.size_bytes = size_bytes
+        return rendering
+
+    def next_keys(self, number: int) -> list[bytes]:
+        """Return at least `number` keys, others each time until all had their turn; here that is all of them."""
+        del number
+        return list(self)
+
+
 class PacketCache:
     """The renderings of one listener."""
 
     __slots__ = ("_added", "_new_table", "_swept", "ledger", "table")
 
-    def __init__(self, ledger: Ledger, new_table: Callable[[], Any] = dict) -> None:
-        """Keep nothing yet. `new_table` makes what renderings are kept in: a dict, or what a lane looks into."""
+    def __init__(self, ledger: Ledger, new_table: Callable[[], Any] = DictTable) -> None:
+        """Keep nothing yet. `new_table` makes what renderings are kept in: a `DictTable`, or what a lane has."""
         self.ledger = ledger
         self._new_table = new_table
-        self.table: dict[bytes, Rendering] = new_table()
+        self.table: DictTable = new_table()
         self._swept: list[bytes] = []
         self._added: dict[object, int] = {}
 
@@ -133,31 +173,30 @@ class PacketCache:
             return
         table = self.table
         rounds = 1 + len(others)
-        size = len(key) + rounds * (len(answer) + OVERHEAD_BYTES)
+        size = rounds * (len(key) + len(answer) + 2 * len(ttl_offsets) + table.overhead_bytes)
+        has_room = self.ledger.used_bytes + size <= self.ledger.budget_bytes  # no call: the table's `render` is one
         old = table.get(key)
         if old is None:
             added = self._added.get(client_host, 0)
-            if added >= CLIENT_SHARE or len(table) >= CAPACITY or not self.ledger.has_room(size):
+            if added >= CLIENT_SHARE or len(table) >= CAPACITY or not has_room:
                 return
             self._added[client_host] = added + rounds
         else:
             self.ledger.used_bytes -= old.size_bytes
             old.follow = None
-            if size > old.size_bytes and not self.ledger.has_room(size):
+            if size > old.size_bytes and self.ledger.used_bytes + size > self.ledger.budget_bytes:
                 del table[key]
                 return
-        rendering = Rendering()
-        rendering.body = bytearray(memoryview(answer)[2:])
-        rendering.ttl_offsets = ttl_offsets
-        rendering.stored_s = stored_s
-        rendering.aged_s = elapsed_s
-        rendering.next_s = stored_s + elapsed_s + 1
-        rendering.floor_s = floor_s
-        rendering.follow = None
-        rendering.life = life
-        rendering.series = series
-        rendering.size_bytes = size
-        table[key] = _close_ring(rendering, others) if others else rendering
+        # The first of a ring's others answers next, so `answer` is its last.
+        last = table.render(key, answer, ttl_offsets, stored_s, elapsed_s, floor_s, life, series, size)
+        following = last
+        for other, its_offsets in reversed(others):
+            rendering = table.render(key, other, its_offsets, stored_s, elapsed_s, floor_s, life, series, size)
+            rendering.follow = following
+            following = rendering
+        if others:
+            last.follow = following
+        table[key] = following
         self.ledger.used_bytes += size
 
     def age(self, rendering: Rendering, now_s: float) -> None:
@@ -175,8 +214,8 @@ class PacketCache:
     def sweep(self, now_s: float) -> None:
         """Drop the dead among the next SWEEP_SLOTS renderings; let each client add anew."""
         self._added.clear()
-        if not self._swept:
-            self._swept = list(self.table)
+        if len(self._swept) < SWEEP_SLOTS:
+            self._swept = self.table.next_keys(SWEEP_SLOTS - len(self._swept)) + self._swept
         for _ in range(min(SWEEP_SLOTS, len(self._swept))):
             key = self._swept.pop()
             rendering = self.table.get(key)
@@ -190,25 +229,3 @@ class PacketCache:
         table, self.table = self.table, self._new_table()
         self._swept = []
         self.ledger.abandon(table, kill=False)
-
-
-def _close_ring(first: Rendering, others: Sequence[Turn]) -> Rendering:
-    """Let `others` follow `first`, and `first` the last of them; return the one after `first`."""
-    second = last = first
-    for answer, ttl_offsets in others:
-        rendering = Rendering()
-        rendering.body = bytearray(memoryview(answer)[2:])
-        rendering.ttl_offsets = ttl_offsets
-        rendering.stored_s = first.stored_s
-        rendering.aged_s = first.aged_s
-        rendering.next_s = first.next_s
-        rendering.floor_s = first.floor_s
-        rendering.life = first.life
-        rendering.series = first.series
-        rendering.size_bytes = first.size_bytes
-        last.follow = rendering
-        if last is first:
-            second = rendering
-        last = rendering
-    last.follow = first
-    return second

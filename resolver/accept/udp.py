@@ -17,7 +17,7 @@ from typing import Any
 from resolver.accept import sockets
 from resolver.accept.listener import Listener
 from resolver.accept.options import AcceptOptions
-from resolver.accept.packets import PacketCache
+from resolver.accept.packets import DictTable, PacketCache
 from resolver.clock import Now
 from resolver.report.series import TIME_BUCKETS_S, ListenerLabels, Series, SeriesTable
 
@@ -36,7 +36,7 @@ _IP_PKTINFO = 8  # linux/in.h; the socket module has it since Python 3.12
 class UdpListener(Listener):
     """One UDP socket. `client` is the peer's address tuple, on a wildcard socket with where it asked."""
 
-    new_table: Callable[[], Any] = dict
+    new_table: Callable[[], Any] = DictTable
     """Makes the table that this lane wants in its packet cache."""
 
     def __init__(

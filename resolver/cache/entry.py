@@ -1,7 +1,22 @@
-"""One stored answer, and the small object that tells all its renderings when they are dead."""
+"""One stored answer, and the small object that tells all its renderings when they are dead.
+
+`Life` is compiled where a C compiler was there (`life.pyx`): a hit of the compiled lane reads and writes it without
+making numbers. `plain_life.py` says what its fields are.
+"""
 
 from enum import IntEnum
 from typing import NamedTuple
+
+try:
+    from resolver.cache.life import Life
+except ImportError:  # no C compiler when the package was installed
+    from resolver.cache.plain_life import Life  # type: ignore[assignment] # the twin: the same attributes
+
+    _LIFE_BYTES = 130
+else:
+    _LIFE_BYTES = 60
+
+__all__ = ["OVERHEAD_BYTES", "Entry", "Kind", "Life"]
 
 
 class Kind(IntEnum):
@@ -10,28 +25,6 @@ class Kind(IntEnum):
     SUCCESS = 0
     DENIAL = 1
     FAILURE = 2
-
-
-class Life:
-    """Shared by an entry and every rendering of it in the packet caches.
-
-    until_s  A rendering may be used before this moment. 0 ends all of them at once (refresh, flush,
-             eviction). For an answer that may be prefetched it is the start of the prefetch window, so
-             that the next asker comes up to the pipeline; after that it is the expiry.
-    uses     Times it was used; read by prefetch and by eviction, which set it back.
-    used_s   When it was last used, to the second.
-    gap_s    A pause longer than this between two uses starts the count anew.
-    recheck_s  Stale answers go out at once before this moment: a refresh has just failed.
-
-    No `__init__`: it is made for every miss, and a Python call there costs more than the object.
-    """
-
-    __slots__ = ("gap_s", "recheck_s", "until_s", "used_s", "uses")
-    gap_s: float
-    recheck_s: float
-    until_s: float
-    uses: int
-    used_s: float
 
 
 class Entry(NamedTuple):
@@ -61,6 +54,7 @@ class Entry(NamedTuple):
     size_bytes: int
 
 
-OVERHEAD_BYTES = 570
+OVERHEAD_BYTES = 440 + _LIFE_BYTES
 """Python objects of one entry beside its packet and key bytes, with its share of the table: 540 to 600 measured as
-resident memory, by how full the table is. Held near the truth by tests/test_memory.py."""
+resident memory, by how full the table is, and 70 less where `Life` is compiled. Held near the truth by
+tests/test_memory.py."""

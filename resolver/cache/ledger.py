@@ -2,7 +2,7 @@
 
 Whoever keeps something charges it here; whoever drops it gives it back. Over budget, the store that holds
 most bytes gives up entries until the sum fits again. A packet cache never makes a store give way: it stops
-taking (`has_room`), because its renderings die with their entries anyway.
+taking, because its renderings die with their entries anyway.
 
 What is dropped as a whole (a reload, a flush, a block that is gone) is handed over to `abandon`: freeing 80,000
 entries takes 50 ms, so it is done a slice at a time, by `tidy`. Until then their bytes count.

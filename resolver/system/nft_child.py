@@ -35,9 +35,6 @@ _HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """Of util-linux."""
 
-_TRIM_BYTES = str(32 * 1024)
-"""What glibc leaves free in the child at most: after a few beats it would keep 2 MiB that it never uses again."""
-
 _LAST_FD, _CLOSE_RANGE_UNSHARE = 0xFFFFFFFF, 2
 
 Judged = Callable[[Verdict | CommandFailed], None]
@@ -252,7 +249,7 @@ def _popen(program: str) -> "subprocess.Popen[bytes]":
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**commands.environment(), "MALLOC_TRIM_THRESHOLD_": _TRIM_BYTES},
+            env=commands.environment(),
             start_new_session=True,
         )
     except OSError as error:

@@ -18,9 +18,9 @@ from Cython.Build import cythonize
 flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 modules = [
     Extension(
-        f"resolver.accept.{name}", [f"resolver/accept/{name}.pyx"], extra_compile_args=flags, extra_link_args=flags
+        name, [name.replace(".", "/") + ".pyx"], extra_compile_args=flags, extra_link_args=flags
     )
-    for name in ("lane", "codec", "visits")
+    for name in ("resolver.accept.lane", "resolver.accept.codec", "resolver.accept.visits", "resolver.cache.life")
 ]
 setup(name="sanitized", packages=[], ext_modules=cythonize(modules, language_level=3, quiet=True))
 """
@@ -34,6 +34,7 @@ TESTS = (
         f"tests/accept/test_{name}.py"
         for name in ("tcp", "tcp_descriptors", "tcp_limits", "tcp_shutdown", "tcp_time")
     ),
+    "tests/cache/test_life.py",
     "tests/wire/test_ttls.py",
     "tests/reply/test_fit.py",
 )
@@ -49,7 +50,7 @@ def library(name: str) -> str:
 
 def build(folder: Path) -> None:
     """Copy package and tests into `folder` and build the sanitized lane there."""
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", "lane.c", "codec.c", "visits.c")
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "lane.c", "codec.c", "visits.c", "life.c")
     for part in ("resolver", "tests"):
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -q\n")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.accept import packets as packets_module
-from resolver.accept.packets import CLIENT_SHARE, OVERHEAD_BYTES, PacketCache
+from resolver.accept.packets import CLIENT_SHARE, PacketCache
 from resolver.accept.udp import UdpListener
 from resolver.cache.entry import Life
 from resolver.cache.ledger import Ledger
@@ -99,7 +99,9 @@ def test_a_ring_is_charged_whole(lane: Lane) -> None:
         wire = query()
         orders = orders_of(wire, addresses=3)
         keep_ring(bench, wire, orders)
-        assert bench.ledger.used_bytes == len(wire) - 2 + 3 * (len(orders[0]) + OVERHEAD_BYTES)
+        assert bench.ledger.used_bytes == 3 * (
+            len(wire) - 2 + len(orders[0]) + 2 * 3 + bench.packets.table.overhead_bytes
+        )
         bench.ask(wire)
         assert bench.ledger.used_bytes == sum(kept.size_bytes for kept in bench.packets.table.values())
 
