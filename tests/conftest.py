@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-REAL_TIME = ("tests/deploy/", "tests/lab/", "tests/succession/", "tests/system/")
+REAL_TIME = ("tests/deploy/", "tests/lab/", "tests/perf/", "tests/succession/", "tests/system/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
