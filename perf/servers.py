@@ -168,7 +168,8 @@ def answers(plan: Plan, process: subprocess.Popen[bytes], *, judged: bool) -> bo
     number = 0
     # Not connected: a port that is still closed is silence then, not an error at once and a busy loop.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.bind((plan.place.source, 0))  # a port of every address might be the one that the server is to have
+        if not plan.place.is_node:  # a port of every address might be the one that the server is to have
+            asking.bind((plan.place.source, 0))
         asking.settimeout(ASK_AGAIN_S)
         while time.monotonic() < until_s and process.poll() is None:
             number += 1
