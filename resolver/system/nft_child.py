@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import termios
@@ -204,15 +205,9 @@ class Child:
 def _command(program: str, path: str) -> list[str]:
     """Return the program as it is started: killed with the thread that starts it, where `setpriv` is there."""
     words = [program, "-i"]
-    if _is_there(program, path) and _is_there(_WITH_US[0], path):
+    if shutil.which(program, path=path) and shutil.which(_WITH_US[0], path=path):
         return [*_WITH_US, *words]
     return words
-
-
-def _is_there(program: str, path: str) -> bool:
-    """Tell whether `program` can be run. `shutil.which` would bring 0.7 MiB of modules for archives."""
-    places = [program] if os.path.dirname(program) else [os.path.join(each, program) for each in path.split(":")]
-    return any(os.path.isfile(place) and os.access(place, os.X_OK) for place in places)
 
 
 def _hold(program: str, starting: "Future[subprocess.Popen[bytes]]") -> None:
