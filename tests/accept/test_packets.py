@@ -58,6 +58,7 @@ AGED = [
     pytest.param(300, 0, 17.5, 283, id="whole seconds only"),
     pytest.param(5, 0, 60.0, 0, id="stops at zero"),
     pytest.param(5, 1, 60.0, 1, id="stops at the floor"),
+    pytest.param(5, 1, 5.0, 1, id="exactly at zero is the floor too"),
     pytest.param(2**31 + 5, 0, 1.0, 0, id="top bit set counts as zero (RFC 2181 section 8)"),
 ]
 
