@@ -94,12 +94,13 @@ def allocated(work: Callable[[], None]) -> int:
 
 
 class Asker:
-    """Asks a server many questions in a closed loop, over one socket."""
+    """Asks a server many questions in a closed loop, over one socket of the address `source`."""
 
     AT_ONCE = 64
 
-    def __init__(self, server: process.Server) -> None:
+    def __init__(self, server: process.Server, source: str = "") -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((source, 0))
         self._socket.connect((server.host, server.port))
         self._socket.settimeout(10)
         self._template = query("x.", "A", edns=True).to_wire()
@@ -131,6 +132,7 @@ def peak_resident_bytes(pid: int) -> int:
 
 
 BUDGET_BYTES = 32 * MIB
+BATCH = 640
 NAMES = 60_000
 """With a rendering each, and one in six large, about 90 MB: three budgets."""
 
@@ -144,18 +146,21 @@ def test_resident_memory_stays_within_the_budget_and_a_margin() -> None:
             f" cache 3600 {{\n success 1000000\n }}\n forward . {upstream.host}:{upstream.port}\n}}\n"
         )
         with process.running(corefile, flags=["-cache-memory", str(BUDGET_BYTES)]) as server:
-            asker = Asker(server)
             names = [f"{'abcdez'[number % 6]}{number:08d}" for number in range(NAMES)]
-            for start in range(0, NAMES, 640):
-                asker.ask(names[start : start + 640])
-                asker.ask(names[start : start + 640])  # a second question makes a rendering
-            asker.close()
-            page = fetch(status, port)
+            most_renderings = 0.0
+            for start in range(0, NAMES, BATCH):
+                # Each batch from another client: one alone may add 1,000 renderings a second.
+                asker = Asker(server, source=loopback())
+                asker.ask(names[start : start + BATCH])
+                asker.ask(names[start : start + BATCH])  # a second question makes a rendering
+                asker.close()
+                page = fetch(status, port)
+                most_renderings = max(most_renderings, page.value("resolver_packet_cache_entries"))
             peak_bytes = peak_resident_bytes(server.pid)
             assert page.value("resolver_cache_bytes") > 0.95 * BUDGET_BYTES
             assert page.value("resolver_cache_bytes") <= BUDGET_BYTES
-            # Renderings are among what was weighed. How many is a matter of speed: a client may add 1,000 a second.
-            assert page.value("resolver_packet_cache_entries") > 100
+            # Renderings were among what was weighed: at the most, as they go with entries that are pushed out.
+            assert most_renderings > 10_000
             assert peak_bytes <= BUDGET_BYTES * 1.15 + 40 * MIB
 
 
