@@ -9,7 +9,7 @@ except ImportError:  # a build without isolation and without Cython: the Python 
 else:
     sources = [
         Extension(f"resolver.{name}", [f"resolver/{name.replace('.', '/')}.pyx"], extra_compile_args=["-O3"])
-        for name in ("accept.lane", "accept.codec", "accept.visits", "cache.life")
+        for name in ("accept.lane", "accept.codec", "accept.visits", "cache.life", "report.counters")
     ]
     lanes = cythonize(sources, language_level=3, quiet=True, build_dir="build/cython")
     for lane in lanes:

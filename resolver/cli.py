@@ -85,7 +85,7 @@ def _asked(what: str) -> str:
         from importlib.util import find_spec
 
         kernel, machine = os.uname().sysname.lower(), os.uname().machine
-        compiled = ("accept.lane", "accept.codec", "accept.visits", "cache.life")
+        compiled = ("accept.lane", "accept.codec", "accept.visits", "cache.life", "report.counters")
         built = all(find_spec(f"resolver.{name}") for name in compiled)
         lane = "compiled" if built else "python"
         return f"node-resolver-{VERSION}\n{kernel}/{machine}, python{sys.version.split()[0]}, {lane} lane\n"

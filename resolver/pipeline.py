@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from resolver.admit import check
 from resolver.builtin import selfcheck
 from resolver.cache import refresh
-from resolver.cache.cache import Cache
+from resolver.cache.cache import BYTES_OF_A, Cache, key_of_a
 from resolver.cache.entry import Entry, Kind
 from resolver.cache.lifetime import decide
 from resolver.clock import Timers
@@ -41,9 +41,21 @@ from resolver.wire.edns import (
     PLAIN,
     opt_record,
 )  # fmt: skip
-from resolver.wire.header import AA, CLASS_CH, CLASS_IN, HEADER_BYTES, NXDOMAIN, QR, RCODE_MASK, RD, SERVFAIL
+from resolver.wire.header import (
+    AA,
+    CLASS_CH,
+    CLASS_IN,
+    HEADER_BYTES,
+    NXDOMAIN,
+    QR,
+    RCODE_MASK,
+    RD,
+    SERVFAIL,
+    TYPE_A,
+    TYPE_AAAA,
+)
 from resolver.wire.question import Question
-from resolver.wire.ttls import Scan, clamp_ttls, scan
+from resolver.wire.ttls import Scan, age_ttls, clamp_ttls, scan
 
 KIND_LABELS = ("success", "denial", "failure")
 OPT_BYTES = len(PLAIN[0])
@@ -153,7 +165,7 @@ class Pipeline:
                 life.used_s = now_s
                 if now_s >= life.until_s and refresh.wants_prefetch(entry, now_s, cache.options):
                     life.until_s = entry.expires_s
-                    self._prefetch(question, route, now_s)
+                    self._prefetch(question, entry, route, now_s)
                 return self._hit(question, client, listener, route, entry, now_s)
         if not flags & RD:
             return self.refuse(question, client, listener, route, check.NOT_RECURSIVE, now_s)
@@ -162,24 +174,7 @@ class Pipeline:
         route.counters.requests += 1
         route.counters.misses += 1
         waiter: Waiter = tuple.__new__(Waiter, (listener, client, question, route, now_s))
-        flights = self.flights
-        if key in flights.by_key:
-            if entry is not None:
-                self._keep_in_hand(entry, flights.by_key[key], now_s)
-            flights.join(waiter)
-            return None
-        forwarder = self.forwarder if self.forwarder is not None else self._forwarder(key[:-5])
-        if forwarder is None:
-            return self.refuse(question, client, listener, route, _NO_FORWARD, now_s)
-        flight = flights.start(question, [waiter], listener.client_host(client))
-        if flight is None:
-            if entry is not None:
-                return self._stale_response(waiter, entry, now_s)
-            return self.refuse(question, client, listener, route, _NO_SEAT, now_s)
-        if entry is not None:
-            self._keep_in_hand(entry, flight, now_s)
-        forwarder.ask(key, listener.max_bytes == STREAM_BYTES, flight, now_s)
-        return None
+        return self._wait(waiter, entry, now_s)
 
     def refuse(
         self,
@@ -214,15 +209,22 @@ class Pipeline:
             self._failed(flight, waiters, refusal or _BAD_ANSWER, now_s)
             return
         cache = self.cache
-        if cache is None or (cache.zones and not cache.covers(key[:-5])):
-            self._serve(waiters, found.packet, found.flags & AA, now_s)
-            return
-        lifetime = decide(found, flight.question.qtype, cache.options)
-        if stale is not None and refresh.prefers_stale(stale, lifetime, now_s, cache.options):
-            self._serve_stale(waiters, stale, now_s)
-            return
-        entry = cache.put(key, found, lifetime, now_s)
-        self._serve(waiters, entry.packet, found.flags & AA, now_s)
+        if cache is not None and cache.zones and not cache.covers(key[:-5]):
+            cache = None
+        if cache is not None:
+            lifetime = decide(found, flight.question.qtype, cache.options)
+            if stale is not None and refresh.prefers_stale(stale, lifetime, now_s, cache.options):
+                self._serve_stale(waiters, stale, now_s)
+                return
+        if flight.paired and found.rcode != NXDOMAIN:
+            waiters = self._part(waiters, key, now_s)
+        packet = found.packet
+        if cache is not None:
+            entry = cache.put(key, found, lifetime, now_s)
+            packet = entry.packet
+            if waiters and entry.stored_s != now_s:  # kept as one that was known and is older
+                packet = age_ttls(packet, entry.ttl_offsets, round(now_s - entry.stored_s))
+        self._serve(waiters, packet, found.flags & AA, now_s)
 
     def stale_is_due(self, flight: Flight, now_s: float) -> None:
         """The upstream had its time first: who waits gets the old answer, and the flight goes on."""
@@ -263,8 +265,8 @@ class Pipeline:
             and len(response) == len(entry.packet) + (OPT_BYTES if question.edns_size else 0)
         ):
             listener.packets.keep(
-                question.packet_key, response, listener.client_host(client), ttl_offsets, entry.stored_s, elapsed_s,
-                entry.floor_s, entry.life, series,
+                question.packet_key, response, listener.client_host(client), ttl_offsets, elapsed_s, entry.floor_s,
+                entry.life, series,
                 () if ring is None else _others(question, ring, ttl_offsets, elapsed_s, entry.floor_s),
             )  # fmt: skip
         return response
@@ -285,6 +287,52 @@ class Pipeline:
 
     def _forwarder(self, name: bytes) -> Forwarder | None:
         return next((forwarder for forwarder in self.forwarders if forwarder.covers(name)), None)
+
+    def _wait(self, waiter: Waiter, entry: Entry | None, now_s: float) -> bytes | None:
+        """Have the question of `waiter` asked upstream, or wait with those for whom it is asked already.
+
+        entry  What is known and too old. Returns the answer if there is no place to wait.
+        """
+        listener, client, question, route, _ = waiter
+        key = question.key
+        flights = self.flights
+        flight = flights.by_key.get(key)
+        if flight is not None:
+            if entry is not None:
+                self._keep_in_hand(entry, flight, now_s)
+            flights.join(flight, waiter)
+            return None
+        cache = self.cache
+        if question.qtype == TYPE_AAAA and cache is not None:
+            # libc asks for A and AAAA at once, through a search list, for names that mostly do not exist. Where A's
+            # last answer was that, its next one most likely is, and says it for AAAA as well (decision 0010).
+            of_a = key_of_a(key)
+            flight = flights.by_key.get(of_a)
+            if flight is not None and cache.last_said_nxdomain(of_a) and key not in cache.success.entries:
+                flight.paired = True
+                flights.join(flight, waiter)
+                return None
+        forwarder = self.forwarder if self.forwarder is not None else self._forwarder(key[:-5])
+        if forwarder is None:
+            return self.refuse(question, client, listener, route, _NO_FORWARD, now_s)
+        flight = flights.start(question, [waiter], listener.client_host(client))
+        if flight is None:
+            if entry is not None:
+                return self._stale_response(waiter, entry, now_s)
+            return self.refuse(question, client, listener, route, _NO_SEAT, now_s)
+        if entry is not None:
+            self._keep_in_hand(entry, flight, now_s)
+        forwarder.ask(key, listener.max_bytes == STREAM_BYTES, flight, now_s)
+        return None
+
+    def _part(self, waiters: list[Waiter], key: bytes, now_s: float) -> list[Waiter]:
+        """Return those of `waiters` who asked `key`. The name exists after all: AAAA is a question of its own."""
+        for waiter in waiters:
+            if waiter.question.key != key:
+                response = self._wait(waiter, None, now_s)
+                if response is not None:
+                    waiter.listener.send(response, waiter.client)
+        return [waiter for waiter in waiters if waiter.question.key == key]
 
     def _keep_in_hand(self, entry: Entry, flight: Flight, now_s: float) -> None:
         """Have the old answer ready for all who wait, should the flight come to nothing or too late."""
@@ -310,7 +358,12 @@ class Pipeline:
         forwarder.ask(question.key, False, flight, now_s)
         return True
 
-    def _prefetch(self, question: Question, route: Route, now_s: float) -> None:
+    def _prefetch(self, question: Question, entry: Entry, route: Route, now_s: float) -> None:
+        type_at = HEADER_BYTES + len(question.key) - 5
+        if question.qtype == TYPE_AAAA and entry.packet[type_at : type_at + 2] == BYTES_OF_A:
+            # The denial of A answered for AAAA: it is that one which grows old.
+            asked = question.asked[:-4] + BYTES_OF_A + question.asked[-2:]
+            question = question._replace(key=key_of_a(question.key), asked=asked, qtype=TYPE_A)
         if self._refresh(question, now_s):
             route.counters.prefetches += 1
 

@@ -116,7 +116,7 @@ def fill(server: node.Node, number: int = STORED) -> None:
         found = scan(packet.replace(b"n000000", name))
         entry = cache.put(question.key, found, decide(found, 1, cache.options), now_s)
         response = packet.replace(b"n000000", name)
-        packets.keep(question.packet_key, response, at, entry.ttl_offsets, now_s, 0, 0, entry.life, series)
+        packets.keep(question.packet_key, response, at, entry.ttl_offsets, 0, 0, entry.life, series)
     assert len(packets.table) == len(cache.success.entries) == number
 
 

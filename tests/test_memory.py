@@ -62,9 +62,7 @@ def test_the_ledger_charges_what_it_costs(addresses: int, number: int, new_table
             entry = cache.success.entries[question.key]
             response = fit(question, entry.packet, entry.ttl_offsets, 0, 0, 65535)
             assert question.packet_key is not None
-            packets.keep(
-                question.packet_key, response, "", entry.ttl_offsets, entry.stored_s, 0, 0, entry.life, series
-            )
+            packets.keep(question.packet_key, response, "", entry.ttl_offsets, 0, 0, entry.life, series)
 
     for fill in (store, render):
         charged_bytes = -ledger.used_bytes

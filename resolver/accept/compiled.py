@@ -30,7 +30,12 @@ class CompiledUdpListener(UdpListener):
         """Take over `sock`, bound and non-blocking. Nothing is read before `start`."""
         super().__init__(sock, labels, options, series, packets, now)
         self._decode = decode
-        self._lane = Lane(sock.fileno(), options.udp_batch_compiled, self._wildcard, now)
+        self._lane = Lane(sock.fileno(), options.udp_batch_compiled, self._wildcard, now, packets)
+
+    @property
+    def received(self) -> int:
+        """Datagrams read."""
+        return self._lane.received
 
     def start(self) -> None:
         """Answer from now on."""

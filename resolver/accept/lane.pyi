@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from resolver.accept.listener import Listener
+from resolver.accept.packets import PacketCache
 from resolver.cache.life import Life
 from resolver.clock import Now
 from resolver.report.series import Series
@@ -46,7 +47,6 @@ class Table:
         key: bytes,
         answer: bytes,
         ttl_offsets: tuple[int, ...],
-        stored_s: float,
         aged_s: int,
         floor_s: int,
         life: Life,
@@ -59,8 +59,8 @@ class Table:
         `life` or `series` is not what a hit counts in.
         """
 
-    def next_keys(self, number: int) -> list[bytes]:
-        """Return at least `number` keys, others each time until all had their turn; fewer if there are no more."""
+    def dead(self, now_s: float, number: int) -> list[bytes]:
+        """Return keys of the dead among the next `number` renderings; each call goes on where the last ended."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[bytes]: ...
@@ -83,9 +83,12 @@ class Table:
 class Lane:
     """The batch loop of one UDP socket; holds its buffers, not the socket."""
 
-    def __init__(self, fd: int, batch: int, wildcard: bool, now: Now) -> None: ...
+    received: int
+    """Datagrams read."""
+
+    def __init__(self, fd: int, batch: int, wildcard: bool, now: Now, packets: PacketCache) -> None: ...
     def drain(self, listener: Listener) -> None:
-        """Answer up to one batch of queries that came to `listener`, and count them there."""
+        """Answer up to a few batches of queries; what `packets` has no rendering for, `listener` answers."""
 
     def send(self, response: bytes, client: RawClient) -> bool:
         """Send one datagram to the client of a miss; return whether the kernel took it."""

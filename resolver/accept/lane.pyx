@@ -9,8 +9,9 @@ What a hit costs beside the kernel is memory that is not in the processor's cach
 waves: each asks for what the next one reads (`_look_up`), and the packet cache is a `Table` of ours, whose slots say
 with one read whether a query is known, where a dict takes two and makes an object for the key.
 
-So a `Rendering` of this lane is one piece of memory, key and body behind its numbers, and a `Life` is numbers in C. A hit
-reads three places: slot, rendering, life. Series stay objects of Python: a batch counts and adds up once.
+So a `Rendering` of this lane is one piece of memory, key and body behind its numbers, and `Life` and `Series` are numbers
+in C. A hit reads four places: slot, rendering, life, series. At a thousand questions a second nothing is in the caches by
+the next one, so what a batch touches beside that is few: no attribute of a Python object, no number that is one.
 
 Longer than 300 lines because it is one module with its C declarations, 80 lines of them.
 
@@ -22,26 +23,22 @@ import time
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsLongLong, PyLong_FromLongLong
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF, PyObject, PyTypeObject
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from resolver.accept.slots cimport offset_of, slot
 from resolver.cache.life cimport Life
-from resolver.report.series import TIME_BUCKETS_S, Series
+from resolver.report.counters cimport Series
+
+from resolver.accept.packets import PacketCache
+from resolver.report.labels import TIME_BUCKETS_S
 
 cdef extern from "Python.h":
-    ctypedef struct PyMemberDef:
-        Py_ssize_t offset
-    ctypedef struct PyMemberDescrObject:
-        PyMemberDef *d_member
     PyObject *PyObject_Init(PyObject *, PyTypeObject *)
     void *PyObject_Malloc(size_t)
-
-cdef extern from "structmember.h":
-    pass
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -116,36 +113,7 @@ cdef enum:
 cdef double FIRST_BUCKET_S = TIME_BUCKETS_S[0]
 
 
-cdef Py_ssize_t _offset(type owner, str name) except -1:
-    """Return where the slot `name` stands in instances of `owner`."""
-    descriptor = owner.__dict__[name]
-    return (<PyMemberDescrObject *> <PyObject *> descriptor).d_member.offset
-
-
-cdef Py_ssize_t S_USES = _offset(Series, "uses")
-cdef Py_ssize_t S_ASKED = _offset(Series, "request_bytes")
-cdef Py_ssize_t S_ANSWERED = _offset(Series, "response_bytes")
-
-
-cdef inline PyObject *_slot(PyObject *owner, Py_ssize_t offset) noexcept:
-    """Return what stands in a slot, borrowed; NULL if nothing was ever put there."""
-    return (<PyObject **> ((<char *> owner) + offset))[0]
-
-
-cdef inline void _put(PyObject *owner, Py_ssize_t offset, object value):
-    cdef PyObject **place = <PyObject **> ((<char *> owner) + offset)
-    cdef PyObject *old = place[0]
-    Py_INCREF(value)
-    place[0] = <PyObject *> value
-    Py_XDECREF(old)
-
-
-cdef inline int _add(PyObject *owner, Py_ssize_t offset, long long number) except -1:
-    cdef PyObject *old = _slot(owner, offset)
-    if old == NULL:
-        raise AttributeError("a counter was never set")
-    _put(owner, offset, PyLong_FromLongLong(PyLong_AsLongLong(<object> old) + number))
-    return 0
+cdef Py_ssize_t P_TABLE = offset_of(PacketCache, "table")
 
 
 @cython.final
@@ -228,7 +196,7 @@ cdef void _age(Rendering kept, Life life, double now_s) noexcept:
     cdef uint16_t *offsets = _offsets(<PyObject *> kept)
     cdef uint8_t *body = _body(<PyObject *> kept)
     cdef uint8_t *data
-    cdef long long elapsed_s = <long long> (now_s - kept.stored_s)
+    cdef long long elapsed_s = <long long> (now_s - life.stored_s)
     cdef long long passed_s = elapsed_s - kept.aged_s
     cdef long long ttl_s
     cdef uint32_t i
@@ -245,7 +213,8 @@ cdef void _age(Rendering kept, Life life, double now_s) noexcept:
         data[2] = <uint8_t> (ttl_s >> 8)
         data[3] = <uint8_t> ttl_s
     kept.aged_s = elapsed_s
-    kept.next_s = kept.stored_s + elapsed_s + 1
+    kept.stored_s = life.stored_s
+    kept.next_s = life.stored_s + elapsed_s + 1
     if now_s - life.used_s > life.gap_s:
         life.uses = 0
     life.used_s = now_s
@@ -275,7 +244,8 @@ cdef class Table:
     cdef uint64_t seeds[2]
     cdef uint64_t popping  # where `popitem` goes on: part, and slot in it
     cdef uint64_t popping_slot
-    cdef uint64_t walking  # the part whose keys `next_keys` gives next
+    cdef uint64_t walking  # where `dead` goes on: part, and slot in it
+    cdef uint64_t walking_slot
 
     overhead_bytes = TABLE_OVERHEAD_BYTES
 
@@ -313,8 +283,8 @@ cdef class Table:
         return self._find_key(key) != NULL
 
     def render(
-        self, bytes key not None, bytes answer not None, tuple ttl_offsets not None, double stored_s, long long aged_s,
-        int floor_s, Life life not None, series, long long size_bytes,
+        self, bytes key not None, bytes answer not None, tuple ttl_offsets not None, long long aged_s, int floor_s,
+         Life life not None, series, long long size_bytes,
     ):
         """Return a rendering for this table, not yet in it; see `packets.DictTable.render`.
 
@@ -346,8 +316,8 @@ cdef class Table:
         made.life = <PyObject *> life
         Py_INCREF(series)
         made.series = <PyObject *> series
-        made.stored_s = stored_s
-        made.next_s = stored_s + aged_s + 1
+        made.stored_s = life.stored_s
+        made.next_s = life.stored_s + aged_s + 1
         made.aged_s = aged_s
         made.size_bytes = size_bytes
         made.floor_s = floor_s
@@ -419,19 +389,25 @@ cdef class Table:
             _collect(&self.parts[number], found)
         return found
 
-    def next_keys(self, Py_ssize_t number):
-        """Return at least `number` keys, others each time until all had their turn; fewer if there are no more.
-
-        Whole parts, because keys that go make others move within theirs: of a million, 16,000 or 32,000.
-        """
+    def dead(self, double now_s, Py_ssize_t number):
+        """Return keys of the dead among the next `number` renderings; each call goes on where the last ended."""
         cdef list found = []
-        cdef int looked
-        for looked in range(PARTS):
-            if len(found) >= number:
-                break
-            _collect(&self.parts[self.walking], found)
-            self.walking = (self.walking + 1) % PARTS
-        return [kept.key for kept in found]
+        cdef Part *part
+        cdef PyObject *kept
+        number = min(number, self.used)
+        while number > 0:
+            part = &self.parts[self.walking]
+            if part.slots == NULL or self.walking_slot > part.mask:
+                self.walking = (self.walking + 1) % PARTS
+                self.walking_slot = 0
+                continue
+            kept = part.slots[self.walking_slot].value
+            self.walking_slot += 1
+            if kept != NULL:
+                number -= 1
+                if (<Life> (<Rendering> kept).life).until_s <= now_s:
+                    found.append((<Rendering> kept).key)
+        return found
 
     def __iter__(self):
         return iter(self.keys())
@@ -531,34 +507,31 @@ cdef void _place(Part *part, Slot slot) noexcept:
     part.slots[i] = slot
 
 
-cdef struct Tally:
-    PyObject *series  # owned
-    long long uses
-    long long asked_bytes
-    long long answered_bytes
-
-
 cdef class Lane:
     """The batch loop of one UDP socket; holds its buffers, not the socket."""
 
     cdef int fd
     cdef unsigned int batch
-    cdef unsigned int used  # of `received`, by the last batch
+    cdef unsigned int used  # of `messages`, by the last batch
     cdef bint wildcard
     cdef object now  # a clock of a test; None for the kernel's
+    cdef object packets
+    cdef readonly unsigned long long received  # datagrams
     cdef uint8_t *queries
     cdef uint8_t *control
     cdef sockaddr_storage *peers
     cdef iovec *in_parts
     cdef iovec *out_parts
-    cdef mmsghdr *received
+    cdef mmsghdr *messages  # the batch as it came, and whom each answer goes to
     cdef mmsghdr *answers
     cdef uint64_t *hashes  # by query of the batch
     cdef PyObject **found  # by query of the batch: its rendering, borrowed; NULL for a miss
-    cdef Tally *tallies
-    cdef unsigned int tallied
+    cdef PyObject **counted  # by answer of the batch that is a hit: its series, borrowed until misses are looked at
 
-    def __cinit__(self, int fd, unsigned int batch, bint wildcard, now):
+    def __cinit__(self, int fd, unsigned int batch, bint wildcard, now, packets):
+        if not isinstance(packets, PacketCache):
+            raise TypeError("a lane looks up in a PacketCache")
+        self.packets = packets
         self.fd = fd
         self.batch = self.used = batch
         self.wildcard = wildcard
@@ -568,37 +541,36 @@ cdef class Lane:
         self.peers = <sockaddr_storage *> PyMem_Calloc(batch, sizeof(sockaddr_storage))
         self.in_parts = <iovec *> PyMem_Calloc(batch, sizeof(iovec))
         self.out_parts = <iovec *> PyMem_Calloc(batch, sizeof(iovec))
-        self.received = <mmsghdr *> PyMem_Calloc(batch, sizeof(mmsghdr))
+        self.messages = <mmsghdr *> PyMem_Calloc(batch, sizeof(mmsghdr))
         self.answers = <mmsghdr *> PyMem_Calloc(batch, sizeof(mmsghdr))
         self.hashes = <uint64_t *> PyMem_Calloc(batch, sizeof(uint64_t))
         self.found = <PyObject **> PyMem_Calloc(batch, sizeof(PyObject *))
-        self.tallies = <Tally *> PyMem_Calloc(batch, sizeof(Tally))
+        self.counted = <PyObject **> PyMem_Calloc(batch, sizeof(PyObject *))
         if (
             self.queries == NULL or self.control == NULL or self.peers == NULL or self.in_parts == NULL
-            or self.out_parts == NULL or self.received == NULL or self.answers == NULL
-            or self.hashes == NULL or self.found == NULL or self.tallies == NULL
+            or self.out_parts == NULL or self.messages == NULL or self.answers == NULL
+            or self.hashes == NULL or self.found == NULL or self.counted == NULL
         ):
             raise MemoryError
         cdef unsigned int i
         for i in range(batch):
             self.in_parts[i].iov_base = self.queries + i * QUERY_MAX_BYTES
             self.in_parts[i].iov_len = QUERY_MAX_BYTES
-            self.received[i].msg_hdr.msg_name = &self.peers[i]
-            self.received[i].msg_hdr.msg_iov = &self.in_parts[i]
-            self.received[i].msg_hdr.msg_iovlen = 1
+            self.messages[i].msg_hdr.msg_name = &self.peers[i]
+            self.messages[i].msg_hdr.msg_iov = &self.in_parts[i]
+            self.messages[i].msg_hdr.msg_iovlen = 1
 
     def __dealloc__(self):
-        self._forget_tallies()
         PyMem_Free(self.queries)
         PyMem_Free(self.control)
         PyMem_Free(self.peers)
         PyMem_Free(self.in_parts)
         PyMem_Free(self.out_parts)
-        PyMem_Free(self.received)
+        PyMem_Free(self.messages)
         PyMem_Free(self.answers)
         PyMem_Free(self.hashes)
         PyMem_Free(self.found)
-        PyMem_Free(self.tallies)
+        PyMem_Free(self.counted)
 
     def drain(self, listener):
         """Answer queries that came to `listener`; the loop calls this when its socket is readable.
@@ -625,44 +597,39 @@ cdef class Lane:
         cdef int i
         cdef unsigned int out = 0
         cdef Py_ssize_t lost
-        cdef object raised = None
-        self._forget_tallies()
         for i in range(<int> self.used):
-            self.received[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
+            self.messages[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
             if self.wildcard:
-                self.received[i].msg_hdr.msg_control = self.control + i * CONTROL_BYTES
-                self.received[i].msg_hdr.msg_controllen = CONTROL_BYTES
+                self.messages[i].msg_hdr.msg_control = self.control + i * CONTROL_BYTES
+                self.messages[i].msg_hdr.msg_controllen = CONTROL_BYTES
         self.used = 0
-        count = recvmmsg(self.fd, self.received, self.batch, MSG_DONTWAIT, NULL)
+        count = recvmmsg(self.fd, self.messages, self.batch, MSG_DONTWAIT, NULL)
         if count < 0:
             if errno != EAGAIN and errno != EINTR:
                 listener.send_failures += 1
             return False
         self.used = <unsigned int> count
-        listener.received += count
-        table = listener.packets.table
+        self.received += self.used
+        table = <Table?> <object> slot(<PyObject *> self.packets, P_TABLE)
         self._look_up(table, count)
         for i in range(count):
             if self.wildcard:
-                self._turn_around(&self.received[i].msg_hdr)
+                self._turn_around(&self.messages[i].msg_hdr)
             if self.found[i] != NULL:
                 if self._hit(table, i, now_s, out):
                     out += 1
                 else:
                     self.found[i] = NULL
-        self._settle_tallies()
         lost = self._send(out)
-        if <int> out < count:
-            try:
-                lost += self._pass_up(listener, count, now_s)
-            except BaseException as error:
-                raised = error
         if lost:
             listener.send_failures += lost
-        self._settle_durations(self._clock_s() - now_s)
-        if raised is not None:
-            raise raised
-        return count >= SEVERAL and <int> out == count
+        self._settle_durations(out, self._clock_s() - now_s)
+        if <int> out < count:
+            lost = self._pass_up(listener, count, now_s)
+            if lost:
+                listener.send_failures += lost
+            return False
+        return count >= SEVERAL
 
     def send(self, bytes response, tuple client):
         """Send one datagram to the `client` of a miss; return whether the kernel took it."""
@@ -702,7 +669,7 @@ cdef class Lane:
         for i in range(count):
             if self.found[i] != NULL:
                 continue
-            length = self.received[i].msg_len
+            length = self.messages[i].msg_len
             query = self.queries + i * QUERY_MAX_BYTES
             try:
                 answer = listener.answer(PyBytes_FromStringAndSize(<char *> query, length), self._client(i), now_s)
@@ -727,12 +694,12 @@ cdef class Lane:
         cdef unsigned int length
         cdef Slot *slot
         for i in range(count):
-            length = self.received[i].msg_len
+            length = self.messages[i].msg_len
             if length > 2:
                 self.hashes[i] = table._hash(self.queries + i * QUERY_MAX_BYTES + 2, length - 2)
                 __builtin_prefetch(table._home(self.hashes[i]))
         for i in range(count):
-            slot = table._home(self.hashes[i]) if self.received[i].msg_len > 2 else NULL
+            slot = table._home(self.hashes[i]) if self.messages[i].msg_len > 2 else NULL
             if slot != NULL and slot.hash == self.hashes[i] and slot.value != NULL:
                 # A usual one is 200 to 260 bytes.
                 __builtin_prefetch(slot.value)
@@ -741,7 +708,7 @@ cdef class Lane:
                 __builtin_prefetch(<char *> slot.value + 3 * CACHE_LINE_BYTES)
         for i in range(count):
             self.found[i] = NULL
-            length = self.received[i].msg_len
+            length = self.messages[i].msg_len
             if length <= 2:
                 continue
             slot = table._find(self.hashes[i], self.queries + i * QUERY_MAX_BYTES + 2, length - 2)
@@ -757,75 +724,50 @@ cdef class Lane:
         """
         cdef Rendering kept = <Rendering> self.found[i]
         cdef Life life
-        cdef Slot *slot = NULL
+        cdef Series series
+        cdef Slot *place = NULL
         cdef uint8_t *query = self.queries + i * QUERY_MAX_BYTES
-        cdef unsigned int asked_bytes = self.received[i].msg_len
+        cdef unsigned int asked_bytes = self.messages[i].msg_len
         cdef Py_ssize_t size
         if kept.next != NULL:
             # A ring: another query of this batch may have had its turn.
-            slot = table._find(self.hashes[i], query + 2, asked_bytes - 2)
-            if slot == NULL:
+            place = table._find(self.hashes[i], query + 2, asked_bytes - 2)
+            if place == NULL:
                 return False
-            kept = <Rendering> slot.value
+            kept = <Rendering> place.value
         life = <Life> kept.life
         size = kept.body_bytes
         if now_s >= life.until_s or size + 2 > QUERY_MAX_BYTES:
             return False
-        if now_s >= kept.next_s:
+        if now_s >= kept.next_s or kept.stored_s != life.stored_s:
             _age(kept, life, now_s)
         life.uses += 1
-        self._tally(kept.series, asked_bytes, size + 2)
+        series = <Series> kept.series
+        series.uses += 1
+        series.request_bytes += asked_bytes
+        series.response_bytes += size + 2
+        self.counted[out] = kept.series
         memcpy(query + 2, _body(<PyObject *> kept), size)
         self._queue(i, out, <char *> query, size + 2)
-        if slot != NULL and kept.next != NULL:
+        if place != NULL and kept.next != NULL:
             Py_INCREF(<object> kept.next)
-            slot.value = kept.next
-            Py_DECREF(kept)  # the table's reference
+            place.value = kept.next
+            Py_DECREF(kept)  # the table's reference; the one before it in the ring has another
         return True
 
-    cdef void _tally(self, PyObject *series, unsigned int asked_bytes, Py_ssize_t answered_bytes) noexcept:
-        """Count one hit. A batch has few series, most often one or two."""
-        cdef unsigned int i = 0
-        while i < self.tallied and self.tallies[i].series != series:
-            i += 1
-        if i == self.tallied:
-            Py_INCREF(<object> series)
-            self.tallies[i].series = series
-            self.tallies[i].uses = self.tallies[i].asked_bytes = self.tallies[i].answered_bytes = 0
-            self.tallied += 1
-        self.tallies[i].uses += 1
-        self.tallies[i].asked_bytes += asked_bytes
-        self.tallies[i].answered_bytes += answered_bytes
-
-    cdef int _settle_tallies(self) except -1:
-        """Put what was counted into the series."""
-        cdef unsigned int i
-        for i in range(self.tallied):
-            _add(self.tallies[i].series, S_USES, self.tallies[i].uses)
-            _add(self.tallies[i].series, S_ASKED, self.tallies[i].asked_bytes)
-            _add(self.tallies[i].series, S_ANSWERED, self.tallies[i].answered_bytes)
-        return 0
-
-    cdef int _settle_durations(self, double duration_s) except -1:
+    cdef int _settle_durations(self, unsigned int out, double duration_s) except -1:
         """Put the hits of the batch into their true duration bucket if it was a slow one."""
         cdef unsigned int i
         if duration_s > FIRST_BUCKET_S:
-            for i in range(self.tallied):
-                (<object> self.tallies[i].series).late(duration_s, self.tallies[i].uses)
-        self._forget_tallies()
+            for i in range(out):
+                (<Series> self.counted[i]).late(duration_s)
         return 0
-
-    cdef void _forget_tallies(self) noexcept:
-        cdef unsigned int i
-        for i in range(self.tallied):
-            Py_XDECREF(self.tallies[i].series)
-        self.tallied = 0
 
     cdef void _queue(self, int i, unsigned int out, char *data, Py_ssize_t size) noexcept:
         """Put one answer, to query `i`, into the batch. `data` lives until `_send`."""
         cdef iovec *part = &self.out_parts[out]
         cdef msghdr *message = &self.answers[out].msg_hdr
-        cdef msghdr *asked = &self.received[i].msg_hdr
+        cdef msghdr *asked = &self.messages[i].msg_hdr
         part.iov_base = data
         part.iov_len = size
         message.msg_iov = part
@@ -870,7 +812,7 @@ cdef class Lane:
 
     cdef tuple _client(self, int i):
         """Return the client of query `i` as the pipeline hands it back: address bytes, socket address, control."""
-        cdef msghdr *message = &self.received[i].msg_hdr
+        cdef msghdr *message = &self.messages[i].msg_hdr
         cdef char *peer = <char *> message.msg_name
         cdef uint16_t family
         memcpy(&family, peer, 2)

@@ -2,8 +2,8 @@
 
 The key is a query's bytes after its ID, so everything that an answer depends on (letter case, type, RD, AD, CD,
 EDNS size, DO) is in it. A rendering is the answer's bytes after the ID. Its TTLs count down in place, at most
-once a second; nothing is flushed by a timer. When the entry behind it is refreshed, flushed or evicted, the
-`life` that both share says so.
+once a second; nothing is flushed by a timer. When the entry behind it is flushed, evicted or replaced by other
+records, the `life` that both share says so; and when the same records were fetched anew, from when they count.
 
 Only questions that were asked a second time get a rendering: a flood of names that are asked once fills
 nothing here. One client may add `CLIENT_SHARE` between two sweeps. A full table takes nothing new; a sweep
@@ -60,6 +60,7 @@ class Ledger(Protocol):
 class Life(Protocol):
     """Shared with the stored entry; see `cache.entry`."""
 
+    stored_s: float
     until_s: float
     uses: int
     used_s: float
@@ -70,6 +71,7 @@ class Rendering:
     """One answer as bytes after the ID. No `__init__`: filled by `DictTable.render`.
 
     follow      Of a ring: the one that answers next. None for a rendering that stays where it is.
+    stored_s    What its TTLs count down from. Its life says another moment once the answer was fetched anew.
     size_bytes  What it costs the ledger; of a ring, each says what all of them cost.
     """
 
@@ -103,12 +105,15 @@ class DictTable(dict[bytes, Rendering]):
     overhead_bytes = OVERHEAD_BYTES
     """What one rendering costs beside key and body."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._walk: list[bytes] = []
+
     def render(
         self,
         key: bytes,
         answer: bytes,
         ttl_offsets: tuple[int, ...],
-        stored_s: float,
         aged_s: int,
         floor_s: int,
         life: Life,
@@ -120,9 +125,9 @@ class DictTable(dict[bytes, Rendering]):
         rendering = Rendering()
         rendering.body = bytearray(memoryview(answer)[2:])
         rendering.ttl_offsets = ttl_offsets
-        rendering.stored_s = stored_s
+        rendering.stored_s = life.stored_s
         rendering.aged_s = aged_s
-        rendering.next_s = stored_s + aged_s + 1
+        rendering.next_s = life.stored_s + aged_s + 1
         rendering.floor_s = floor_s
         rendering.follow = None
         rendering.life = life
@@ -130,23 +135,24 @@ class DictTable(dict[bytes, Rendering]):
         rendering.size_bytes = size_bytes
         return rendering
 
-    def next_keys(self, number: int) -> list[bytes]:
-        """Return at least `number` keys, others each time until all had their turn; here that is all of them."""
-        del number
-        return list(self)
+    def dead(self, now_s: float, number: int) -> list[bytes]:
+        """Return keys of the dead among the next `number` renderings; each call goes on where the last ended."""
+        if len(self._walk) < number:
+            self._walk = list(self) + self._walk
+        some = {self._walk.pop() for _ in range(min(number, len(self._walk)))}
+        return [key for key in some if (kept := self.get(key)) is not None and kept.life.until_s <= now_s]
 
 
 class PacketCache:
     """The renderings of one listener."""
 
-    __slots__ = ("_added", "_new_table", "_swept", "ledger", "table")
+    __slots__ = ("_added", "_new_table", "ledger", "table")
 
     def __init__(self, ledger: Ledger, new_table: Callable[[], Any] = DictTable) -> None:
         """Keep nothing yet. `new_table` makes what renderings are kept in: a `DictTable`, or what a lane has."""
         self.ledger = ledger
         self._new_table = new_table
         self.table: DictTable = new_table()
-        self._swept: list[bytes] = []
         self._added: dict[object, int] = {}
 
     def keep(
@@ -155,7 +161,6 @@ class PacketCache:
         answer: bytes,
         client_host: object,
         ttl_offsets: tuple[int, ...],
-        stored_s: float,
         elapsed_s: int,
         floor_s: int,
         life: Life,
@@ -188,10 +193,10 @@ class PacketCache:
                 del table[key]
                 return
         # The first of a ring's others answers next, so `answer` is its last.
-        last = table.render(key, answer, ttl_offsets, stored_s, elapsed_s, floor_s, life, series, size)
+        last = table.render(key, answer, ttl_offsets, elapsed_s, floor_s, life, series, size)
         following = last
         for other, its_offsets in reversed(others):
-            rendering = table.render(key, other, its_offsets, stored_s, elapsed_s, floor_s, life, series, size)
+            rendering = table.render(key, other, its_offsets, elapsed_s, floor_s, life, series, size)
             rendering.follow = following
             following = rendering
         if others:
@@ -200,13 +205,17 @@ class PacketCache:
         self.ledger.used_bytes += size
 
     def age(self, rendering: Rendering, now_s: float) -> None:
-        """Bring the TTLs of `rendering` to `now_s`; called when `now_s` has reached its `next_s`."""
-        elapsed_s = int(now_s - rendering.stored_s)
+        """Bring the TTLs of `rendering` to `now_s`.
+
+        Called when `now_s` has reached its `next_s`, or its answer was fetched anew: then they go up.
+        """
+        life = rendering.life
+        elapsed_s = int(now_s - life.stored_s)
         offsets = [offset - 2 for offset in rendering.ttl_offsets]
         age_in_place(rendering.body, offsets, elapsed_s - rendering.aged_s, rendering.floor_s)
         rendering.aged_s = elapsed_s
-        rendering.next_s = rendering.stored_s + elapsed_s + 1
-        life = rendering.life
+        rendering.stored_s = life.stored_s
+        rendering.next_s = life.stored_s + elapsed_s + 1
         if now_s - life.used_s > life.gap_s:
             life.uses = 0
         life.used_s = now_s
@@ -214,18 +223,13 @@ class PacketCache:
     def sweep(self, now_s: float) -> None:
         """Drop the dead among the next SWEEP_SLOTS renderings; let each client add anew."""
         self._added.clear()
-        if len(self._swept) < SWEEP_SLOTS:
-            self._swept = self.table.next_keys(SWEEP_SLOTS - len(self._swept)) + self._swept
-        for _ in range(min(SWEEP_SLOTS, len(self._swept))):
-            key = self._swept.pop()
-            rendering = self.table.get(key)
-            if rendering is not None and rendering.life.until_s <= now_s:
-                del self.table[key]
-                self.ledger.used_bytes -= rendering.size_bytes
-                rendering.follow = None
+        for key in self.table.dead(now_s, SWEEP_SLOTS):
+            rendering = self.table[key]
+            del self.table[key]
+            self.ledger.used_bytes -= rendering.size_bytes
+            rendering.follow = None
 
     def clear(self) -> None:
         """Drop everything, as a reload does: labels and options are new."""
         table, self.table = self.table, self._new_table()
-        self._swept = []
         self.ledger.abandon(table, kill=False)

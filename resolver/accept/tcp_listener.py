@@ -46,7 +46,7 @@ class TcpListener(Listener):
         rendering = packets.table.get(key)
         if rendering is None or now_s >= rendering.life.until_s:
             return super().answer(query, client, now_s)
-        if now_s >= rendering.next_s:
+        if now_s >= rendering.next_s or rendering.stored_s != rendering.life.stored_s:
             packets.age(rendering, now_s)
         rendering.life.uses += 1
         series = rendering.series

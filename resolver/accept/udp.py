@@ -51,7 +51,7 @@ class UdpListener(Listener):
         """Take over `sock`, bound and non-blocking. Nothing is read before `start`."""
         super().__init__(labels, options.udp_answer_max_bytes, series, packets)
         self.sock = sock
-        self.received = 0
+        self._received = 0
         self.send_failures = 0
         self._kept = packets
         self._batch = options.udp_batch
@@ -63,6 +63,11 @@ class UdpListener(Listener):
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+    @property
+    def received(self) -> int:
+        """Datagrams read."""
+        return self._received
 
     def start(self) -> None:
         """Answer from now on."""
@@ -111,7 +116,7 @@ class UdpListener(Listener):
                 key = query[2:]
                 rendering = lookup(key)
                 if rendering is not None and now_s < rendering.life.until_s:
-                    if now_s >= rendering.next_s:
+                    if now_s >= rendering.next_s or rendering.stored_s != rendering.life.stored_s:
                         self._kept.age(rendering, now_s)
                     rendering.life.uses += 1
                     series = rendering.series
@@ -133,7 +138,7 @@ class UdpListener(Listener):
             # EAGAIN ends a batch; an ICMP error of an earlier answer is no reason to stop either.
             if not isinstance(error, BlockingIOError):
                 self.send_failures += 1
-        self.received += received
+        self._received += received
         if hits:
             self._settle(now_s)
 
@@ -152,12 +157,12 @@ class UdpListener(Listener):
             except OSError:
                 self.send_failures += 1
                 continue
-            self.received += 1
+            self._received += 1
             client = (peer[0], peer, _reply_from(ancillary))
             key = query[2:]
             rendering = table.get(key)
             if rendering is not None and now_s < rendering.life.until_s:
-                if now_s >= rendering.next_s:
+                if now_s >= rendering.next_s or rendering.stored_s != rendering.life.stored_s:
                     self._kept.age(rendering, now_s)
                 rendering.life.uses += 1
                 series = rendering.series

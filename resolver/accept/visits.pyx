@@ -17,6 +17,8 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp, memcpy
 
+from resolver.accept.slots cimport offset_of, put, slot
+
 import os
 from select import EPOLLIN as _EPOLLIN
 
@@ -26,17 +28,10 @@ from resolver.wire.framing import FrameReader
 from resolver.wire.header import HEADER_BYTES
 
 cdef extern from "Python.h":
-    ctypedef struct PyMemberDef:
-        Py_ssize_t offset
-    ctypedef struct PyMemberDescrObject:
-        PyMemberDef *d_member
     PyTypeObject *Py_TYPE(PyObject *)
     object _allocate "PyType_GenericAlloc"(PyTypeObject *, Py_ssize_t)
     int PyODict_SetItem(object, object, object) except -1
     int PyODict_DelItem(object, object) except -1
-
-cdef extern from "structmember.h":
-    pass
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -97,42 +92,23 @@ cdef object _NO = False  # the object: cast to a pointer, the word itself would 
 cdef uint8_t _buffer[BUFFER_BYTES]  # the GIL is held from a read until what it brought is copied
 
 
-cdef Py_ssize_t _offset(type owner, str name) except -1:
-    """Return where the slot `name` stands in instances of `owner`."""
-    descriptor = owner.__dict__[name]
-    return (<PyMemberDescrObject *> <PyObject *> descriptor).d_member.offset
-
-
 cdef PyTypeObject *STREAM = <PyTypeObject *> <PyObject *> Stream
 cdef PyTypeObject *FRAMES = <PyTypeObject *> <PyObject *> FrameReader
-cdef Py_ssize_t S_DESK = _offset(Stream, "_desk")
-cdef Py_ssize_t S_ENDING = _offset(Stream, "_ending")
-cdef Py_ssize_t S_FD = _offset(Stream, "fd")
-cdef Py_ssize_t S_FRAMES = _offset(Stream, "_frames")
-cdef Py_ssize_t S_HOST = _offset(Stream, "client_host")
-cdef Py_ssize_t S_LAST = _offset(Stream, "_last")
-cdef Py_ssize_t S_OUT = _offset(Stream, "_out")
-cdef Py_ssize_t S_OUTSTANDING = _offset(Stream, "outstanding")
-cdef Py_ssize_t S_PORT = _offset(Stream, "client_port")
-cdef Py_ssize_t S_QUIET_SINCE = _offset(Stream, "quiet_since_s")
-cdef Py_ssize_t S_TURN_IS_DUE = _offset(Stream, "_turn_is_due")
-cdef Py_ssize_t S_WATCHED = _offset(Stream, "_watched")
-cdef Py_ssize_t F_CHUNK = _offset(FrameReader, "_chunk")
-cdef Py_ssize_t F_PARTIAL = _offset(FrameReader, "partial")
-cdef Py_ssize_t F_POSITION = _offset(FrameReader, "_position")
-
-
-cdef inline PyObject *_slot(PyObject *owner, Py_ssize_t offset) noexcept:
-    """Return what stands in a slot, borrowed; never NULL in what `__init__` or `_new_stream` made."""
-    return (<PyObject **> ((<char *> owner) + offset))[0]
-
-
-cdef inline void _put(PyObject *owner, Py_ssize_t offset, object value):
-    cdef PyObject **place = <PyObject **> ((<char *> owner) + offset)
-    cdef PyObject *old = place[0]
-    Py_INCREF(value)
-    place[0] = <PyObject *> value
-    Py_XDECREF(old)
+cdef Py_ssize_t S_DESK = offset_of(Stream, "_desk")
+cdef Py_ssize_t S_ENDING = offset_of(Stream, "_ending")
+cdef Py_ssize_t S_FD = offset_of(Stream, "fd")
+cdef Py_ssize_t S_FRAMES = offset_of(Stream, "_frames")
+cdef Py_ssize_t S_HOST = offset_of(Stream, "client_host")
+cdef Py_ssize_t S_LAST = offset_of(Stream, "_last")
+cdef Py_ssize_t S_OUT = offset_of(Stream, "_out")
+cdef Py_ssize_t S_OUTSTANDING = offset_of(Stream, "outstanding")
+cdef Py_ssize_t S_PORT = offset_of(Stream, "client_port")
+cdef Py_ssize_t S_QUIET_SINCE = offset_of(Stream, "quiet_since_s")
+cdef Py_ssize_t S_TURN_IS_DUE = offset_of(Stream, "_turn_is_due")
+cdef Py_ssize_t S_WATCHED = offset_of(Stream, "_watched")
+cdef Py_ssize_t F_CHUNK = offset_of(FrameReader, "_chunk")
+cdef Py_ssize_t F_PARTIAL = offset_of(FrameReader, "partial")
+cdef Py_ssize_t F_POSITION = offset_of(FrameReader, "_position")
 
 
 cdef class Visits:
@@ -169,7 +145,7 @@ cdef class Visits:
         self._pipelined_max = options.tcp_pipelined_max
         self._unsent_max_bytes = options.tcp_unsent_max_bytes
         self._pattern = Stream(desk, -1, ("", 0), 0.0)
-        self._offsets = [_offset(Stream, name) for name in Stream.__slots__ if name not in ("_frames", "_out")]
+        self._offsets = [offset_of(Stream, name) for name in Stream.__slots__ if name not in ("_frames", "_out")]
 
     def accept(self):
         """Take a batch; tell whether there may be more: see `TcpServer.accept`."""
@@ -228,17 +204,17 @@ cdef class Visits:
     cdef bint _visited(self, object stream, int fd, object now_s) except -1:
         """Read, answer and write, or close, where that is all that there is to do; else touch nothing: False."""
         cdef PyObject *self_ = <PyObject *> stream
-        cdef PyObject *frames = _slot(self_, S_FRAMES)
+        cdef PyObject *frames = slot(self_, S_FRAMES)
         cdef Py_ssize_t got
         cdef bytes query
         if (
-            _slot(self_, S_WATCHED) != <PyObject *> _READABLE
-            or _slot(self_, S_ENDING) != <PyObject *> _NO
-            or _slot(self_, S_LAST) != <PyObject *> _NO
-            or _slot(self_, S_TURN_IS_DUE) != <PyObject *> _NO
-            or <object> _slot(self_, S_OUTSTANDING) != 0
-            or <object> _slot(frames, F_PARTIAL)
-            or <object> _slot(frames, F_CHUNK)
+            slot(self_, S_WATCHED) != <PyObject *> _READABLE
+            or slot(self_, S_ENDING) != <PyObject *> _NO
+            or slot(self_, S_LAST) != <PyObject *> _NO
+            or slot(self_, S_TURN_IS_DUE) != <PyObject *> _NO
+            or <object> slot(self_, S_OUTSTANDING) != 0
+            or <object> slot(frames, F_PARTIAL)
+            or <object> slot(frames, F_CHUNK)
             or self._pipelined_max < 2
             or self._desk.questions_left < 2
         ):
@@ -266,14 +242,14 @@ cdef class Visits:
         cdef Py_ssize_t size
         cdef Py_ssize_t sent
         desk = self._desk
-        _put(self_, S_OUTSTANDING, 1)
+        put(self_, S_OUTSTANDING, 1)
         response = desk.answer(query, stream, now_s)
         if response is not None:
             stream.outstanding -= 1
         if stream._ending:
             return 0  # cut off, by a flight that failed while it was asked
         desk.questions_left -= 1
-        _put(self_, S_QUIET_SINCE, now_s)
+        put(self_, S_QUIET_SINCE, now_s)
         self._quiet.move_to_end(stream)
         if response is None:
             if stream._out:
@@ -310,15 +286,15 @@ cdef class Visits:
         server = self._server
         del self._by_fd[fd]
         PyODict_DelItem(self._quiet, stream)
-        host = <object> _slot(self_, S_HOST)
+        host = <object> slot(self_, S_HOST)
         siblings = self._by_client[host]
         del siblings[stream]
         if not siblings:
             del self._by_client[host]
         close(fd)
-        _put(self_, S_FD, -1)
-        _put(self_, S_ENDING, True)
-        _put(self_, S_WATCHED, 0)
+        put(self_, S_FD, -1)
+        put(self_, S_ENDING, True)
+        put(self_, S_WATCHED, 0)
         server._open -= 1
         if not server._open and server._all_closed is not None:
             server.tell_all_closed(server._all_closed)
@@ -329,19 +305,19 @@ cdef class Visits:
         cdef PyObject *pattern = <PyObject *> self._pattern
         cdef Py_ssize_t offset
         frames = _allocate(FRAMES, 0)
-        _put(<PyObject *> frames, F_CHUNK, b"")
-        _put(<PyObject *> frames, F_POSITION, 0)
-        _put(<PyObject *> frames, F_PARTIAL, bytearray())
+        put(<PyObject *> frames, F_CHUNK, b"")
+        put(<PyObject *> frames, F_POSITION, 0)
+        put(<PyObject *> frames, F_PARTIAL, bytearray())
         stream = _allocate(STREAM, 0)
         for place in self._offsets:
             offset = place
-            _put(<PyObject *> stream, offset, <object> _slot(pattern, offset))
-        _put(<PyObject *> stream, S_FRAMES, frames)
-        _put(<PyObject *> stream, S_OUT, [])
-        _put(<PyObject *> stream, S_FD, fd)
-        _put(<PyObject *> stream, S_HOST, host)
-        _put(<PyObject *> stream, S_PORT, port)
-        _put(<PyObject *> stream, S_QUIET_SINCE, now_s)
+            put(<PyObject *> stream, offset, <object> slot(pattern, offset))
+        put(<PyObject *> stream, S_FRAMES, frames)
+        put(<PyObject *> stream, S_OUT, [])
+        put(<PyObject *> stream, S_FD, fd)
+        put(<PyObject *> stream, S_HOST, host)
+        put(<PyObject *> stream, S_PORT, port)
+        put(<PyObject *> stream, S_QUIET_SINCE, now_s)
         return stream
 
     cdef str _host(self, sockaddr_storage *peer):

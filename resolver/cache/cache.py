@@ -17,12 +17,12 @@ from resolver.cache.options import CacheOptions
 from resolver.cache.store import Store
 from resolver.wire import names
 from resolver.wire.header import NXDOMAIN, SERVFAIL
-from resolver.wire.ttls import Scan, clamp_ttls
+from resolver.wire.ttls import Scan, clamp_ttls, older_by
 
 FAILURES_MAX = 1024
 """Kept failures of one block: 1 MiB; one more makes the oldest go."""
 
-_TYPE_A = b"\0\1"
+BYTES_OF_A = b"\0\1"
 _TYPE_AAAA = b"\0\x1c"
 
 
@@ -55,7 +55,7 @@ class Cache:
         if entry is not None and now_s < entry.expires_s:
             return entry
         if key[-5:-3] == _TYPE_AAAA:
-            other = self.denial.entries.get(key[:-5] + _TYPE_A + key[-3:])
+            other = self.denial.entries.get(key[:-5] + BYTES_OF_A + key[-3:])
             if other is not None and other.rcode == NXDOMAIN and now_s < other.expires_s:
                 return other
         if entry is not None and now_s < entry.expires_s + self.options.stale_s:
@@ -66,19 +66,48 @@ class Cache:
                 return failure
         return None
 
+    def last_said_nxdomain(self, key: bytes) -> bool:
+        """Tell whether the last answer for `key` was that its name does not exist, however old that is."""
+        known = self.denial.entries.get(key)
+        return known is not None and known.rcode == NXDOMAIN
+
     def put(self, key: bytes, scan: Scan, lifetime: Lifetime, now_s: float) -> Entry:
-        """Return the entry for an answer from upstream, kept under `key` if it may be kept."""
+        """Return the entry for an answer from upstream, kept under `key` if it may be kept.
+
+        Where it only repeats what is known, the renderings of that go on: life and packet stay, and `stored_s` says
+        how old they are. An upstream that is a cache repeats with TTLs that have counted down: that is the known
+        answer, so many seconds older (decision 0009).
+
+        Over 50 lines because it runs for every miss: each part of it would be a Python call more.
+        """
         kind, keep_s, cap_s, floor_s = lifetime
         packet, _, rcode, _, _, _, ttl_offsets, min_ttl_s, _, _, max_ttl_s = scan
         min_ttl_s = min_ttl_s or 0
         if max_ttl_s > cap_s or min_ttl_s < floor_s:  # else, as usual, there is nothing to change
             packet = clamp_ttls(packet, ttl_offsets, floor_s, cap_s)
         options = self.options
-        life = Life()
-        life.uses = 0
-        life.used_s = now_s
+        if kind == Kind.SUCCESS:
+            store, barred = self.success, self._no_success
+        elif kind == Kind.FAILURE:
+            store, barred = self.failures, None
+        else:
+            store, barred = self.denial, self._no_denial
+        is_kept = keep_s > 0 and (barred is None or not _covered(key, barred))
+        stored_s = now_s
+        life = None
+        known = store.entries.get(key) if is_kept else None
+        if known is not None and not floor_s:
+            passed_s = self._repeats(known, packet, ttl_offsets)
+            if passed_s is not None:
+                life, packet = known.life, known.packet
+                stored_s -= passed_s
+        if life is None:
+            life = Life()
+            life.uses = 0
+            life.used_s = now_s
         life.recheck_s = 0.0
         life.gap_s = options.prefetch_gap_s
+        life.stored_s = stored_s
         life.until_s = now_s + keep_s
         if options.prefetch_amount:
             # The window is the last part of the lifetime, at least its last second (CoreDNS cache README).
@@ -90,7 +119,7 @@ class Cache:
                 ttl_offsets,
                 rcode,
                 kind,
-                now_s,
+                stored_s,
                 now_s + keep_s,
                 floor_s,
                 min_ttl_s if min_ttl_s < cap_s else cap_s,
@@ -98,19 +127,21 @@ class Cache:
                 len(packet) + len(key) + 36 * len(ttl_offsets) + OVERHEAD_BYTES,
             ),
         )
-        if keep_s > 0:
+        if is_kept:
+            store.put(key, entry)
             if kind == Kind.SUCCESS:
-                if self._no_success is None or not _covered(key, self._no_success):
-                    self.success.put(key, entry)
-                    if key in self.denial.entries:
-                        self.denial.drop(key)
-            elif kind == Kind.FAILURE:
-                self.failures.put(key, entry)
-            elif self._no_denial is None or not _covered(key, self._no_denial):
-                self.denial.put(key, entry)
-                if key in self.success.entries:
-                    self.success.drop(key)
+                if key in self.denial.entries:
+                    self.denial.drop(key)
+            elif kind == Kind.DENIAL and key in self.success.entries:
+                self.success.drop(key)
         return entry
+
+    def _repeats(self, known: Entry, packet: bytes, ttl_offsets: tuple[int, ...]) -> int | None:
+        """Return how many seconds older `known` must be to be shown as `packet` says; None if it cannot."""
+        if known.floor_s:
+            return None  # what a rendering shows does not say how far it has counted down
+        passed_s = older_by(known.packet, packet, ttl_offsets)
+        return None if passed_s and self.options.keepttl else passed_s
 
     def keep_failure(self, key: bytes, packet: bytes, keep_s: float, now_s: float) -> None:
         """Keep a failure that we made ourselves (no upstream answered) as the message `packet` says it."""
@@ -119,6 +150,7 @@ class Cache:
         life.used_s = now_s
         life.recheck_s = 0.0
         life.gap_s = self.options.prefetch_gap_s
+        life.stored_s = now_s
         life.until_s = now_s + keep_s
         size = len(packet) + len(key) + OVERHEAD_BYTES
         entry = Entry(packet, (), SERVFAIL, Kind.FAILURE, now_s, life.until_s, 0, 0, life, size)
@@ -157,6 +189,7 @@ class Cache:
         life.used_s = used_s
         life.recheck_s = 0.0
         life.gap_s = options.prefetch_gap_s
+        life.stored_s = stored_s
         life.until_s = expires_s
         if options.prefetch_amount:
             keep_s = expires_s - stored_s
@@ -182,6 +215,11 @@ class Cache:
         self.closed = True
         for store in (self.success, self.denial, self.failures):
             store.close()
+
+
+def key_of_a(key: bytes) -> bytes:
+    """Return the key of the same question for type A."""
+    return key[:-5] + BYTES_OF_A + key[-3:]
 
 
 def _zones_or_all(zones: tuple[str, ...] | None) -> tuple[bytes, ...] | None:

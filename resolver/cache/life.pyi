@@ -5,6 +5,7 @@ class Life:
 
     gap_s: float
     recheck_s: float
+    stored_s: float
     until_s: float
     uses: int
     used_s: float

@@ -4,7 +4,9 @@
 class Life:
     """Shared by an entry and every rendering of it in the packet caches.
 
-    until_s  A rendering may be used before this moment. 0 ends all of them at once (refresh, flush,
+    stored_s  What TTLs count down from, as in the entry. A refresh that brings the same records again sets it anew,
+             and all renderings go on (`cache.Cache.put`).
+    until_s  A rendering may be used before this moment. 0 ends all of them at once (other records, flush,
              eviction). For an answer that may be prefetched it is the start of the prefetch window, so
              that the next asker comes up to the pipeline; after that it is the expiry.
     uses     Times it was used; read by prefetch and by eviction, which set it back.
@@ -15,9 +17,10 @@ class Life:
     No `__init__`: it is made for every miss, and a Python call there costs more than the object.
     """
 
-    __slots__ = ("gap_s", "recheck_s", "until_s", "used_s", "uses")
+    __slots__ = ("gap_s", "recheck_s", "stored_s", "until_s", "used_s", "uses")
     gap_s: float
     recheck_s: float
+    stored_s: float
     until_s: float
     uses: int
     used_s: float

@@ -34,7 +34,7 @@ class Store:
         ledger.purses.append(self)
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Keep `entry` under `key`; renderings of the one it replaces are dead at once.
+        """Keep `entry` under `key`; renderings of the one it replaces are dead at once, unless both share a life.
 
         How popular the old one was goes on counting: a TTL of 5 s is no reason to forget it (CoreDNS does so, too).
         """
@@ -42,9 +42,10 @@ class Store:
         size = entry.size_bytes
         old = entries.pop(key, None)
         if old is not None:
-            old.life.until_s = 0.0
-            entry.life.uses = old.life.uses
-            entry.life.used_s = old.life.used_s
+            if old.life is not entry.life:
+                old.life.until_s = 0.0
+                entry.life.uses = old.life.uses
+                entry.life.used_s = old.life.used_s
             size -= old.size_bytes
         entries[key] = entry
         self.size_bytes += size

@@ -37,15 +37,17 @@ class Flight:
 
     client_host  Whose question started it, for that client's share; None for a refresh of our own.
     done   It has landed.
+    paired  Somebody waits who asked for AAAA, and goes on alone unless the name does not exist.
     stale  The expired entry that waiters get if it comes to nothing, or too late.
 
     No `__init__`: `Flights.start` fills it, one Python call less for every miss.
     """
 
-    __slots__ = ("client_host", "done", "key", "question", "stale", "waiters")
+    __slots__ = ("client_host", "done", "key", "paired", "question", "stale", "waiters")
     client_host: object
     done: bool
     key: bytes
+    paired: bool
     question: Question
     stale: Any
     waiters: list[Waiter]
@@ -67,12 +69,11 @@ class Flights:
         self.joined = 0
         self.turned_away = 0
 
-    def join(self, waiter: Waiter) -> None:
-        """Add `waiter` to the flight for its question, which must be in the air.
+    def join(self, flight: Flight, waiter: Waiter) -> None:
+        """Add `waiter` to a flight that is in the air.
 
         Beyond `waiters_max` it gets no seat, and silence: most of them are one client's retransmissions.
         """
-        flight = self.by_key[waiter.question.key]
         if len(flight.waiters) < self.options.waiters_max:
             flight.waiters.append(waiter)
             self.joined += 1
@@ -90,6 +91,7 @@ class Flights:
         flight = self.by_key[question.key] = Flight()
         flight.done = False
         flight.key = question.key
+        flight.paired = False
         flight.question = question
         flight.stale = None
         flight.waiters = waiters

@@ -84,7 +84,7 @@ def life(until_s: float = 1300.0) -> Life:
     new = Life()
     new.until_s = until_s
     new.uses = 0
-    new.used_s = new.recheck_s = 0.0
+    new.used_s = new.recheck_s = new.stored_s = 0.0
     new.gap_s = 1e9
     return new
 
@@ -161,8 +161,9 @@ class Bench:
         lives = lives or life()
         series = self.series.count(LABELS, ".", "", 1, 0, False, "cache", len(wire), len(answer), 0.0, "success")
         offsets = scan(answer).ttl_offsets
+        lives.stored_s = self.clock.now_s - elapsed_s
         self.packets.keep(
-            wire[2:], answer, client, offsets, self.clock.now_s - elapsed_s, elapsed_s, floor_s, lives, series,
+            wire[2:], answer, client, offsets, elapsed_s, floor_s, lives, series,
             [(other, scan(other).ttl_offsets) for other in others],
         )  # fmt: skip
         return lives, series

@@ -20,7 +20,10 @@ modules = [
     Extension(
         name, [name.replace(".", "/") + ".pyx"], extra_compile_args=flags, extra_link_args=flags
     )
-    for name in ("resolver.accept.lane", "resolver.accept.codec", "resolver.accept.visits", "resolver.cache.life")
+    for name in (
+        "resolver.accept.lane", "resolver.accept.codec", "resolver.accept.visits", "resolver.cache.life",
+        "resolver.report.counters",
+    )
 ]
 setup(name="sanitized", packages=[], ext_modules=cythonize(modules, language_level=3, quiet=True))
 """
@@ -28,13 +31,14 @@ setup(name="sanitized", packages=[], ext_modules=cythonize(modules, language_lev
 TESTS = (
     *(
         f"tests/accept/test_{name}.py"
-        for name in ("udp", "packets", "rings", "table", "lane_fuzz", "decode", "codec")
+        for name in ("udp", "packets", "packets_anew", "rings", "table", "lane_fuzz", "decode", "codec")
     ),
     *(
         f"tests/accept/test_{name}.py"
         for name in ("tcp", "tcp_descriptors", "tcp_limits", "tcp_shutdown", "tcp_time")
     ),
     "tests/cache/test_life.py",
+    "tests/report/test_series.py",
     "tests/wire/test_ttls.py",
     "tests/reply/test_fit.py",
 )
@@ -50,7 +54,7 @@ def library(name: str) -> str:
 
 def build(folder: Path) -> None:
     """Copy package and tests into `folder` and build the sanitized lane there."""
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", "lane.c", "codec.c", "visits.c", "life.c")
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "*.c")
     for part in ("resolver", "tests"):
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -q\n")

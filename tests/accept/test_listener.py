@@ -99,7 +99,7 @@ def test_new_routes_drop_what_the_old_ones_rendered() -> None:
     listener = listener_for(".", packets=packets)
     wire = query()
     series = listener.series.count(LABELS, ".", "", 1, 0, False, "cache", 1, 1, 0.0)
-    packets.keep(wire[2:], answer_to(wire), "client", (), 0.0, 0, 0, life(), series)
+    packets.keep(wire[2:], answer_to(wire), "client", (), 0, 0, life(), series)
     listener.use([])
     assert not packets.table
     assert packets.ledger.used_bytes + 10**6 <= packets.ledger.budget_bytes

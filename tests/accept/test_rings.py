@@ -68,19 +68,24 @@ def test_hits_count_for_all_together(lane: Lane) -> None:
         assert series.response_bytes == 7 * len(orders[0])
 
 
-@given(steps=st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(0, 4)), min_size=1, max_size=12))
-def test_each_order_is_as_old_as_the_answer(lane: Lane, steps: list[tuple[float, int]]) -> None:
+@given(
+    steps=st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(0, 4), st.booleans()), min_size=1, max_size=12),
+    ttl_s=st.sampled_from([20, 40]),
+)
+def test_each_order_is_as_old_as_the_answer(lane: Lane, steps: list[tuple[float, int, bool]], ttl_s: int) -> None:
     with Bench(lane) as bench:
         wire = query()
-        orders = orders_of(wire, 20, addresses=3)
-        keep_ring(bench, wire, orders)
+        orders = orders_of(wire, ttl_s, addresses=3)
+        lives, _ = keep_ring(bench, wire, orders)
         stored_s = bench.clock.now_s
-        for step_s, hits in steps:
+        for step_s, hits, fetched_anew in steps:
             bench.clock.now_s += step_s
+            if fetched_anew and ttl_s == 40:  # the same again, while no TTL has come to its end
+                stored_s = lives.stored_s = bench.clock.now_s
             for _ in range(hits):
                 got = bench.ask(wire)
                 assert got is not None
-                assert ttls_of(got) == {max(0, 20 - int(bench.clock.now_s - stored_s))}
+                assert ttls_of(got) == {max(0, ttl_s - int(bench.clock.now_s - stored_s))}
 
 
 def test_all_are_dead_at_once(lane: Lane) -> None:

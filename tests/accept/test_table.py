@@ -29,13 +29,14 @@ def a_series() -> Series:
 
 
 SERIES, LIFE = a_series(), life()
+LIFE.stored_s = 1000.0
 
 
 def render(
     table: Any, key: bytes, answer: bytes = ANSWER, offsets: tuple[int, ...] = (8,), size_bytes: int = 0
 ) -> Any:
     """A rendering for `table`, of an answer that came at 1000 s."""
-    return table.render(key, answer, offsets, 1000.0, 2, 1, LIFE, SERIES, size_bytes)
+    return table.render(key, answer, offsets, 2, 1, LIFE, SERIES, size_bytes)
 
 
 @both
@@ -76,21 +77,38 @@ def test_many_keys_come_and_go() -> None:
 
 
 @both
-def test_a_walk_gives_every_key_its_turn_and_a_bounded_number_at_once(new_table: Any) -> None:
+def test_a_walk_gives_every_key_its_turn_and_finds_the_dead(new_table: Any) -> None:
     table = new_table()
-    keys = {f"name{number}".encode() for number in range(20_000)}
-    for key in keys:
+    keys = [f"name{number}".encode() for number in range(20_000)]
+    lives = [life(until_s=1000.0 + number % 2) for number in range(20)]
+    for number, key in enumerate(keys):
+        table[key] = table.render(key, ANSWER, (8,), 0, 0, lives[number % 20], SERIES, 0)
+    dead = set(keys[::2])
+    found = list[bytes]()
+    while len(found) < len(dead):
+        some = table.dead(1000.0, 1_000)
+        assert 0 < len(some) <= 1_000
+        found += some
+    assert len(found) == len(set(found))
+    assert set(found) == dead
+    assert set(table.dead(1000.0, 10**9)) == dead
+    assert set(table.dead(1001.0, 10**9)) == set(keys)
+    assert table.dead(999.0, 10**9) == []
+    assert new_table().dead(1001.0, 5) == []
+
+
+@both
+def test_a_walk_finds_its_way_among_keys_that_come_and_go(new_table: Any) -> None:
+    table = new_table()
+    for number in range(3_000):
+        key = f"name{number}".encode()
         table[key] = render(table, key)
-    seen = set[bytes]()
-    while seen != keys:
-        some = table.next_keys(1_000)
-        assert len(some) >= 1_000
-        if new_table is Table:
-            assert len(some) < 2_000
-            assert seen.isdisjoint(some) or seen | set(some) == keys
-        seen.update(some)
-    assert len(table.next_keys(10**9)) == len(keys)
-    assert new_table().next_keys(5) == []
+        if number % 3 == 2:
+            some = table.dead(1e9, 2)
+            assert 0 < len(some) <= 2
+            for key in some:
+                del table[key]
+    assert set(table.dead(1e9, 10**9)) == set(table)
 
 
 @both
@@ -155,7 +173,7 @@ def test_only_its_own_renderings_go_in_and_only_under_their_key() -> None:
         Rendering()
     for lives, series in ((None, SERIES), (LIFE, None), (7, SERIES), (LIFE, LIFE)):
         with pytest.raises(TypeError):
-            table.render(b"", ANSWER, (), 0.0, 0, 0, lives, series, 0)  # type: ignore[arg-type] # that is the test
+            table.render(b"", ANSWER, (), 0, 0, lives, series, 0)  # type: ignore[arg-type] # that is the test
     assert not table
 
 
@@ -164,10 +182,10 @@ def test_it_keeps_and_gives_back_what_it_holds() -> None:
     before = sys.getrefcount(series), sys.getrefcount(lives)
     table = Table()
     for _ in range(2):  # the same key again: one reference each
-        table[b"key"] = table.render(b"key", ANSWER, (8,), 1000.0, 0, 0, lives, series, 0)
+        table[b"key"] = table.render(b"key", ANSWER, (8,), 0, 0, lives, series, 0)
     kept = table[b"key"]
     assert (sys.getrefcount(series), sys.getrefcount(lives)) == (before[0] + 1, before[1] + 1)
     assert sys.getrefcount(kept) == 3  # the table's, `kept`, the call's
-    kept.follow = table.render(b"key", ANSWER, (8,), 1000.0, 0, 0, lives, series, 0)
+    kept.follow = table.render(b"key", ANSWER, (8,), 0, 0, lives, series, 0)
     del kept, table
     assert (sys.getrefcount(series), sys.getrefcount(lives)) == before

@@ -18,6 +18,7 @@ def filled(kind: Any) -> Any:
     """A life that was used once, at 1000 s, and may be until 1300 s."""
     life = kind()
     life.until_s, life.used_s, life.gap_s, life.recheck_s, life.uses = 1300.0, 1000.0, 60.0, 0.0, 1
+    life.stored_s = 990.0
     return life
 
 
@@ -29,6 +30,7 @@ def test_the_compiled_one_is_taken_where_it_was_built() -> None:
 def test_its_fields_are_numbers_that_anybody_may_set(kind: Any) -> None:
     life = filled(kind)
     assert (life.until_s, life.used_s, life.gap_s, life.recheck_s, life.uses) == (1300.0, 1000.0, 60.0, 0.0, 1)
+    assert life.stored_s == 990.0
     life.until_s -= 0.5
     life.uses += 2**40
     life.gap_s = float("inf")

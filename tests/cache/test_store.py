@@ -18,7 +18,7 @@ def entry(size_bytes: int = 100) -> Entry:
     life = Life()
     life.until_s = 30.0
     life.uses = 0
-    life.used_s = life.recheck_s = life.gap_s = 0.0
+    life.used_s = life.recheck_s = life.gap_s = life.stored_s = 0.0
     return Entry(b"", (), 0, Kind.SUCCESS, 0.0, 30.0, 0, 30, life, size_bytes)
 
 
@@ -82,6 +82,16 @@ def test_a_new_answer_replaces_the_old_one_and_kills_its_renderings() -> None:
     store.put(key(1), entry(300))
     assert old.life.until_s == 0.0
     assert ledger.used_bytes == store.size_bytes == 300
+
+
+def test_an_answer_that_goes_on_with_its_life_kills_nothing() -> None:
+    store = Store(10, Ledger(10_000))
+    known = entry(500)
+    known.life.uses = 7
+    store.put(key(1), known)
+    store.put(key(1), known._replace(stored_s=25.0, expires_s=55.0))
+    assert (known.life.until_s, known.life.uses) == (30.0, 7)
+    assert store.size_bytes == 500
 
 
 def test_over_budget_the_largest_store_gives_way() -> None:

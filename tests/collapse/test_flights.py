@@ -30,7 +30,7 @@ def test_who_asks_the_same_joins() -> None:
     flight = started(flights, question("web.example."))
     again = question("WEB.example.", edns=True, size=4096, query_id=7)
     assert again.key in flights.by_key
-    flights.join(waiter(again, "b"))
+    flights.join(flight, waiter(again, "b"))
     assert [each.client for each in flight.waiters] == [None, "b"]
     assert [each.question.asked for each in flight.waiters] == [flight.question.asked, again.asked]
     assert (len(flights.by_key), flights.joined) == (1, 1)
@@ -59,14 +59,14 @@ def test_one_waiter_too_many_gets_no_seat() -> None:
     flights = Flights(CollapseOptions(waiters_max=2))
     flight = started(flights, question())
     for number in range(3):
-        flights.join(waiter(question(), number))
+        flights.join(flight, waiter(question(), number))
     assert [each.client for each in flight.waiters] == [None, 0]
     assert (flights.joined, flights.turned_away) == (1, 2)
 
 
 def test_a_flight_begins_with_nothing_in_hand() -> None:
     flight = started(Flights(CollapseOptions()), question())
-    assert (flight.done, flight.stale, flight.key) == (False, None, question().key)
+    assert (flight.done, flight.paired, flight.stale, flight.key) == (False, False, None, question().key)
 
 
 def test_each_client_has_its_count_of_flights_in_the_air_and_none_stays_behind() -> None:

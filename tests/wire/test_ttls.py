@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.errors import Malformed
-from resolver.wire.ttls import age_ttls, clamp_ttls, scan
+from resolver.wire.ttls import age_ttls, clamp_ttls, older_by, scan
 from tests.support import codecs
 
 codec = codecs.both(__name__, "scan")
@@ -72,6 +72,33 @@ def test_clamping_changes_only_what_is_outside() -> None:
     assert clamp_ttls(packet, [ttl_at], 0, 300) is packet
     assert struct.unpack_from(">I", clamp_ttls(packet, [ttl_at], 0, 30), ttl_at)[0] == 30
     assert struct.unpack_from(">I", clamp_ttls(packet, [ttl_at], 400, 500), ttl_at)[0] == 400
+
+
+@given(
+    ttls_s=st.lists(st.integers(0, 2**31 - 1), max_size=5),
+    passed_s=st.integers(0, 2**31 - 1),
+    other=st.integers(0, 200),
+    flip=st.integers(1, 255),
+)
+def test_an_answer_that_has_counted_down_is_the_one_before_and_older(
+    ttls_s: list[int], passed_s: int, other: int, flip: int
+) -> None:
+    fresh = answer(*(f"n{number}.example. {ttl_s} IN A 192.0.2.7" for number, ttl_s in enumerate(ttls_s)))
+    offsets = scan(fresh).ttl_offsets
+    known = bytearray(fresh)
+    for offset in offsets:
+        struct.pack_into(">I", known, offset, struct.unpack_from(">I", fresh, offset)[0] + passed_s)
+    known[:2] = b"id"
+    assert older_by(bytes(known), fresh, offsets) == (passed_s if ttls_s else 0)
+    if passed_s and ttls_s:
+        assert older_by(fresh, bytes(known), offsets) is None
+    at = 2 + other % (len(fresh) - 2)
+    is_ttl = any(offset <= at < offset + 4 for offset in offsets)
+    known[at] ^= flip
+    if not is_ttl or len(ttls_s) > 1:
+        assert older_by(bytes(known), fresh, offsets) is None
+    assert older_by(bytes(known) + b"x", fresh, offsets) is None
+    assert older_by(bytes(known)[:-1], fresh, offsets) is None
 
 
 def test_a_scan_finds_ttls_in_every_section_and_drops_the_opt_record() -> None:
