@@ -22,7 +22,7 @@ from random import random
 from typing import Any
 
 from resolver import VERSION, logs, metrics
-from resolver.accept import sockets
+from resolver.accept import lanes, sockets
 from resolver.accept.packets import SWEEP_EVERY_S
 from resolver.build import Parts, Place, enabled_plugins, interfaces_now
 from resolver.cache.ledger import Ledger
@@ -397,6 +397,7 @@ def run(settings: Settings) -> int:
     Raises ResolverError when serving cannot begin.
     """
     logs.start(log_format=settings.process.log_format, debug=any(block.debug for block in settings.blocks))
+    lanes.one_heap()
     runtime.raise_file_limit()
     # Nothing that serving makes needs the collector, starting leaves 150 KiB to it, and one run takes 15 ms.
     gc.disable()

@@ -129,6 +129,9 @@ def peak_resident_bytes(pid: int) -> int:
     raise LookupError(pid)
 
 
+HEAP_BYTES = 64 * MIB
+"""Where glibc's heaps of threads begin and end."""
+
 BUDGET_BYTES = 32 * MIB
 BATCH = 640
 NAMES = 60_000
@@ -190,3 +193,20 @@ def test_a_flood_of_names_asked_once_evicts_nobody_who_is_in_use() -> None:
         assert evicted > FLOOD / 2
         assert upstream.asked["f"] == FLOOD
         assert upstream.asked["k"] == KNOWN
+
+
+def test_all_threads_allocate_from_one_heap() -> None:
+    """A heap of its own, which glibc gives each thread, is 64 MiB of addresses, nearly all of them out of reach."""
+    status = loopback()
+    port = free_port(status)
+    with process.running(f".:{{port}} {{\n bind {{host}}\n prometheus {status}:{port}\n cache\n}}\n") as server:
+        fetch(status, port)  # reads files in a thread
+        threads = len(list(Path(f"/proc/{server.pid}/task").iterdir()))
+        heaps = 0
+        for line in Path(f"/proc/{server.pid}/maps").read_text().splitlines():
+            first, last = (int(address, 16) for address in line.split()[0].split("-"))
+            heaps += (
+                "---p" in line and first % HEAP_BYTES and last % HEAP_BYTES == 0 and last - first > HEAP_BYTES / 2
+            )
+    assert threads > 1
+    assert heaps == 0

@@ -80,6 +80,9 @@ class Table:
     def popitem(self) -> tuple[bytes, Rendering]:
         """Remove some key; return it with its value. Raises KeyError if there is none."""
 
+def one_heap() -> None:
+    """Have threads that start from now on allocate from the one heap of the process (glibc; elsewhere nothing)."""
+
 class Lane:
     """The batch loop of one UDP socket; holds its buffers, not the socket."""
 

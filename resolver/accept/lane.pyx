@@ -95,6 +95,20 @@ cdef extern from *:
     }
     """
     uint64_t lane_mix(uint64_t, uint64_t) noexcept nogil
+
+cdef extern from *:
+    """
+    #include <malloc.h>
+    static inline void lane_one_heap(void)
+    {
+    #ifdef M_ARENA_MAX /* glibc */
+        mallopt(M_ARENA_MAX, 1);
+    #endif
+    }
+    """
+    void lane_one_heap()
+
+cdef extern from *:
     void __builtin_prefetch(const void *) noexcept nogil
 
 cdef enum:
@@ -825,3 +839,8 @@ cdef class Lane:
         if self.wildcard and message.msg_controllen:
             control = PyBytes_FromStringAndSize(<char *> message.msg_control, message.msg_controllen)
         return address, PyBytes_FromStringAndSize(peer, message.msg_namelen), control
+
+
+def one_heap():
+    """Have threads that start from now on allocate from the one heap of the process (glibc; elsewhere nothing)."""
+    lane_one_heap()

@@ -30,6 +30,7 @@ IN_PYTHON = Codec(decode, scan, fit, None)
 try:
     from resolver.accept import codec as _codec
     from resolver.accept.compiled import CompiledUdpListener
+    from resolver.accept.lane import one_heap as _one_heap
     from resolver.accept.visits import Visits
 except ImportError:  # no C compiler when the package was installed
     _COMPILED: tuple[type[UdpListener], Codec] | None = None
@@ -42,6 +43,15 @@ Lane = Literal["auto", "python", "compiled"]
 def is_built() -> bool:
     """Tell whether this installation has the compiled lane."""
     return _COMPILED is not None
+
+
+def one_heap() -> None:
+    """Have threads allocate from one heap: glibc gives each its own, and ours need half a MiB for that.
+
+    To be called before there are any. Nothing where nothing was compiled.
+    """
+    if _COMPILED is not None:
+        _one_heap()
 
 
 def chosen(lane: Lane) -> tuple[type[UdpListener], Codec]:
