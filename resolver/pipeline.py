@@ -55,7 +55,7 @@ from resolver.wire.header import (
     TYPE_AAAA,
 )
 from resolver.wire.question import Question
-from resolver.wire.ttls import Scan, age_ttls, clamp_ttls, scan
+from resolver.wire.ttls import Scan, clamp_ttls, scan
 
 KIND_LABELS = ("success", "denial", "failure")
 OPT_BYTES = len(PLAIN[0])
@@ -220,10 +220,7 @@ class Pipeline:
             waiters = self._part(waiters, key, now_s)
         packet = found.packet
         if cache is not None:
-            entry = cache.put(key, found, lifetime, now_s)
-            packet = entry.packet
-            if waiters and entry.stored_s != now_s:  # kept as one that was known and is older
-                packet = age_ttls(packet, entry.ttl_offsets, round(now_s - entry.stored_s))
+            packet = cache.put(key, found, lifetime, now_s).packet
         self._serve(waiters, packet, found.flags & AA, now_s)
 
     def stale_is_due(self, flight: Flight, now_s: float) -> None:
@@ -264,8 +261,9 @@ class Pipeline:
             and now_s < entry.life.until_s
             and len(response) == len(entry.packet) + (OPT_BYTES if question.edns_size else 0)
         ):
+            aged_s = elapsed_s + round(entry.stored_s - entry.life.stored_s)
             listener.packets.keep(
-                question.packet_key, response, listener.client_host(client), ttl_offsets, elapsed_s, entry.floor_s,
+                question.packet_key, response, listener.client_host(client), ttl_offsets, aged_s, entry.floor_s,
                 entry.life, series,
                 () if ring is None else _others(question, ring, ttl_offsets, elapsed_s, entry.floor_s),
             )  # fmt: skip

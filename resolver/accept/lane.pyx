@@ -26,6 +26,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF, PyObject, PyTypeObject
 from libc.errno cimport EAGAIN, EINTR, errno
+from libc.math cimport floor
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -210,7 +211,7 @@ cdef void _age(Rendering kept, Life life, double now_s) noexcept:
     cdef uint16_t *offsets = _offsets(<PyObject *> kept)
     cdef uint8_t *body = _body(<PyObject *> kept)
     cdef uint8_t *data
-    cdef long long elapsed_s = <long long> (now_s - life.stored_s)
+    cdef long long elapsed_s = <long long> floor(now_s - life.stored_s)
     cdef long long passed_s = elapsed_s - kept.aged_s
     cdef long long ttl_s
     cdef uint32_t i
@@ -298,7 +299,7 @@ cdef class Table:
 
     def render(
         self, bytes key not None, bytes answer not None, tuple ttl_offsets not None, long long aged_s, int floor_s,
-         Life life not None, series, long long size_bytes,
+        Life life not None, series, long long size_bytes,
     ):
         """Return a rendering for this table, not yet in it; see `packets.DictTable.render`.
 
@@ -637,7 +638,8 @@ cdef class Lane:
         lost = self._send(out)
         if lost:
             listener.send_failures += lost
-        self._settle_durations(out, self._clock_s() - now_s)
+        if out:
+            self._settle_durations(out, self._clock_s() - now_s)
         if <int> out < count:
             lost = self._pass_up(listener, count, now_s)
             if lost:

@@ -18,6 +18,7 @@ lane's `Table`, where a rendering is one piece of memory.
 """
 
 from collections.abc import Callable, Sequence
+from math import floor
 from typing import Any, Protocol
 
 from resolver.report.series import Series
@@ -161,16 +162,17 @@ class PacketCache:
         answer: bytes,
         client_host: object,
         ttl_offsets: tuple[int, ...],
-        elapsed_s: int,
+        aged_s: int,
         floor_s: int,
         life: Life,
         series: Series,
         others: Sequence[Turn] = (),
     ) -> None:
-        """Keep `answer` (whole, TTLs `elapsed_s` old) for the next query with the same bytes, if there is room.
+        """Keep `answer` (whole) for the next query with the same bytes, if there is room.
 
         answer       Not truncated: every one of its TTLs is in it.
         ttl_offsets  From the front of `answer`.
+        aged_s       Whole seconds that its TTLs have counted down since `life.stored_s`; negative if it is later.
         others       The same answer in other orders, as long as `answer` and as old: they take turns with it, and
                      the first of them is next, because `answer` is on its way.
         """
@@ -193,10 +195,10 @@ class PacketCache:
                 del table[key]
                 return
         # The first of a ring's others answers next, so `answer` is its last.
-        last = table.render(key, answer, ttl_offsets, elapsed_s, floor_s, life, series, size)
+        last = table.render(key, answer, ttl_offsets, aged_s, floor_s, life, series, size)
         following = last
         for other, its_offsets in reversed(others):
-            rendering = table.render(key, other, its_offsets, elapsed_s, floor_s, life, series, size)
+            rendering = table.render(key, other, its_offsets, aged_s, floor_s, life, series, size)
             rendering.follow = following
             following = rendering
         if others:
@@ -210,7 +212,7 @@ class PacketCache:
         Called when `now_s` has reached its `next_s`, or its answer was fetched anew: then they go up.
         """
         life = rendering.life
-        elapsed_s = int(now_s - life.stored_s)
+        elapsed_s = floor(now_s - life.stored_s)
         offsets = [offset - 2 for offset in rendering.ttl_offsets]
         age_in_place(rendering.body, offsets, elapsed_s - rendering.aged_s, rendering.floor_s)
         rendering.aged_s = elapsed_s

@@ -17,7 +17,7 @@ from resolver.cache.options import CacheOptions
 from resolver.cache.store import Store
 from resolver.wire import names
 from resolver.wire.header import NXDOMAIN, SERVFAIL
-from resolver.wire.ttls import Scan, clamp_ttls, older_by
+from resolver.wire.ttls import Scan, clamp_ttls, lower_by
 
 FAILURES_MAX = 1024
 """Kept failures of one block: 1 MiB; one more makes the oldest go."""
@@ -74,9 +74,8 @@ class Cache:
     def put(self, key: bytes, scan: Scan, lifetime: Lifetime, now_s: float) -> Entry:
         """Return the entry for an answer from upstream, kept under `key` if it may be kept.
 
-        Where it only repeats what is known, the renderings of that go on: life and packet stay, and `stored_s` says
-        how old they are. An upstream that is a cache repeats with TTLs that have counted down: that is the known
-        answer, so many seconds older (decision 0009).
+        Where it repeats what is known, the life of that goes on with all its renderings, also if its TTLs have
+        counted down in a cache upstream, or are whole again there (decision 0009).
 
         Over 50 lines because it runs for every miss: each part of it would be a Python call more.
         """
@@ -93,14 +92,15 @@ class Cache:
         else:
             store, barred = self.denial, self._no_denial
         is_kept = keep_s > 0 and (barred is None or not _covered(key, barred))
-        stored_s = now_s
         life = None
+        stored_s = now_s
         known = store.entries.get(key) if is_kept else None
         if known is not None and not floor_s:
-            passed_s = self._repeats(known, packet, ttl_offsets)
-            if passed_s is not None:
-                life, packet = known.life, known.packet
-                stored_s -= passed_s
+            lower_s = self._repeats(known, packet, ttl_offsets)
+            if lower_s is not None:
+                life = known.life
+                # So much lower than in the answer that its renderings have counted down from.
+                stored_s -= lower_s + round(known.stored_s - life.stored_s)
         if life is None:
             life = Life()
             life.uses = 0
@@ -119,7 +119,7 @@ class Cache:
                 ttl_offsets,
                 rcode,
                 kind,
-                stored_s,
+                now_s,
                 now_s + keep_s,
                 floor_s,
                 min_ttl_s if min_ttl_s < cap_s else cap_s,
@@ -137,11 +137,14 @@ class Cache:
         return entry
 
     def _repeats(self, known: Entry, packet: bytes, ttl_offsets: tuple[int, ...]) -> int | None:
-        """Return how many seconds older `known` must be to be shown as `packet` says; None if it cannot."""
+        """Return by how much the TTLs of `packet` are lower than those of `known`; None if it is another answer.
+
+        Or if renderings of `known` could not show it.
+        """
         if known.floor_s:
             return None  # what a rendering shows does not say how far it has counted down
-        passed_s = older_by(known.packet, packet, ttl_offsets)
-        return None if passed_s and self.options.keepttl else passed_s
+        lower_s = lower_by(known.packet, packet, ttl_offsets)
+        return None if lower_s and self.options.keepttl else lower_s
 
     def keep_failure(self, key: bytes, packet: bytes, keep_s: float, now_s: float) -> None:
         """Keep a failure that we made ourselves (no upstream answered) as the message `packet` says it."""

@@ -34,8 +34,7 @@ class Entry(NamedTuple):
     ttl_offsets  From the front of `packet`.
     rcode        0 to 15.
     kind         The store it is in.
-    stored_s     What its TTLs count down from, by the process clock: when it came from upstream, or earlier by as
-                 much as it was old then (`Cache.put`).
+    stored_s     When it came from upstream, by the process clock.
     expires_s    When it stops being fresh.
     floor_s      What a TTL shows at least: 1 while the minimum keeps it longer than upstream said.
     ttl_s        The smallest TTL that it was stored with, for stale answers.

@@ -4,8 +4,8 @@
 class Life:
     """Shared by an entry and every rendering of it in the packet caches.
 
-    stored_s  What TTLs count down from, as in the entry. A refresh that brings the same records again sets it anew,
-             and all renderings go on (`cache.Cache.put`).
+    stored_s  What the TTLs of its renderings count down from: when the first answer was stored. One that repeats it
+             moves this on, by whole seconds less if its TTLs are lower (`cache.Cache.put`).
     until_s  A rendering may be used before this moment. 0 ends all of them at once (other records, flush,
              eviction). For an answer that may be prefetched it is the start of the prefetch window, so
              that the next asker comes up to the pipeline; after that it is the expiry.

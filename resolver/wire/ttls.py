@@ -174,26 +174,26 @@ def age_in_place(packet: bytearray, ttl_offsets: Sequence[int], elapsed_s: int, 
         _TTL.pack_into(packet, offset, ttl_s if ttl_s > floor_s else floor_s)
 
 
-def older_by(known: bytes, fresh: bytes, ttl_offsets: Sequence[int]) -> int | None:
-    """Return how many seconds older `known` would have to be to say what `fresh` says, both being answers.
+def lower_by(known: bytes, fresh: bytes, ttl_offsets: Sequence[int]) -> int | None:
+    """Return by how many seconds every TTL of answer `fresh` is below that of answer `known`; negative if above.
 
-    That is by how much each TTL of `fresh` is lower: 0 if they are equal, 18 if a cache upstream has had the same
-    records for 18 s. None if they differ in more than that, or if a TTL is higher. Their IDs do not count.
+    0 if they are equal, 18 if a cache upstream has had the same records for 18 s. None if TTLs differ by different
+    numbers, or the answers in anything else. Their IDs do not count.
 
     ttl_offsets  Where the TTLs of `fresh` start, all of them.
     """
     if known[2:] == fresh[2:]:
         return 0
-    start, passed_s = 2, -1
+    start, lower_s = 2, None
     for offset in ttl_offsets:
         if known[start:offset] != fresh[start:offset]:
             return None
         start = offset + 4
-        lower_s = int.from_bytes(known[offset:start], "big") - int.from_bytes(fresh[offset:start], "big")
-        if lower_s < 0 or passed_s not in {-1, lower_s}:
+        here_s = int.from_bytes(known[offset:start], "big") - int.from_bytes(fresh[offset:start], "big")
+        if lower_s is not None and here_s != lower_s:
             return None
-        passed_s = lower_s
-    return passed_s if passed_s >= 0 and known[start:] == fresh[start:] else None
+        lower_s = here_s
+    return lower_s if known[start:] == fresh[start:] else None
 
 
 def clamp_ttls(packet: bytes, ttl_offsets: Sequence[int], low_s: int, high_s: int) -> bytes:

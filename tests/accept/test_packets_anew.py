@@ -16,7 +16,8 @@ def test_when_the_same_answer_was_fetched_anew_its_ttls_are_whole_again(lane: La
         stored_s = shared.stored_s
         for after_s, fetched_s, ttl_s in (
             (0.5, None, 300), (200.2, None, 100), (200.3, 200.25, 300), (201.3, None, 299), (280.0, 260.0, 280),
-            (280.1, 280.1, 300), (290.0, None, 291), (290.1, 190.1, 200),
+            (280.1, 280.1, 300), (290.0, None, 291), (290.1, 190.1, 200), (291.0, 391.0, 400), (291.5, None, 400),
+            (292.1, None, 399), (293.0, 390.5, 398),
         ):  # fmt: skip
             bench.clock.now_s = stored_s + after_s
             if fetched_s is not None:

@@ -1,4 +1,4 @@
-"""An answer that only repeats what is known goes on with its life, as old as it is; any other begins a new one."""
+"""An answer that repeats what is known goes on with its life; any other begins a new one."""
 
 import struct
 
@@ -54,18 +54,19 @@ def cache(**options: object) -> Cache:
     return Cache(CacheOptions(**options), Ledger(10**6))  # type: ignore[arg-type] # the tests name them
 
 
-#         known, the same later, how many seconds older it is then
+#         known, the same later, how many seconds lower its TTLs are
 SAME = [
     pytest.param(address(30), address(30), 0, id="an authority's"),
     pytest.param(address(30), address(12), 18, id="a cache's"),
+    pytest.param(address(12), address(30), -18, id="a cache's that was fetched anew there"),
     pytest.param(denial(30), denial(30), 0, id="a denial"),
     pytest.param(denial(30), denial(12), 18, id="a cache's denial"),
     pytest.param(chain(300, 30), chain(290, 20), 10, id="a chain that counts down together"),
 ]
 
 
-@pytest.mark.parametrize(("known", "later", "passed_s"), SAME)
-def test_the_same_again_goes_on_with_its_life(known: bytes, later: bytes, passed_s: int) -> None:
+@pytest.mark.parametrize(("known", "later", "lower_s"), SAME)
+def test_the_same_again_goes_on_with_its_life(known: bytes, later: bytes, lower_s: int) -> None:
     kept = cache()
     first = put(kept, known, NOW_S)
     first.life.uses, first.life.used_s = 5, NOW_S + 3
@@ -73,8 +74,8 @@ def test_the_same_again_goes_on_with_its_life(known: bytes, later: bytes, passed
     smallest_s = scan(later).min_ttl_s
     assert smallest_s is not None
     assert again.life is first.life
-    assert again.packet is first.packet
-    assert again.stored_s == again.life.stored_s == NOW_S + 40 - passed_s
+    assert again.packet[2:] == later[2:]
+    assert (again.stored_s, again.life.stored_s) == (NOW_S + 40, NOW_S + 40 - lower_s)
     assert again.expires_s == NOW_S + 40 + smallest_s
     assert again.ttl_s == smallest_s
     assert (again.life.uses, again.life.used_s, again.life.until_s) == (5, NOW_S + 3, again.expires_s)
@@ -95,7 +96,7 @@ def test_it_goes_on_and_on() -> None:
         now_s = NOW_S + 100 * number
         again = put(kept, address(ttl_s), now_s)
         assert again.life is first.life
-        assert again.stored_s == now_s - (30 - ttl_s)
+        assert (again.stored_s, again.life.stored_s) == (now_s, now_s - (30 - ttl_s))
 
 
 def test_what_is_prefetched_has_its_window_again() -> None:
@@ -108,11 +109,11 @@ def test_what_is_prefetched_has_its_window_again() -> None:
 
 
 OTHERS = [
-    pytest.param(address(12), address(30), id="its TTL is higher"),
     pytest.param(address(30), address(30, ending=8), id="another address"),
     pytest.param(address(30), address(12, ending=8), id="another address, a lower TTL"),
     pytest.param(address(30), answer(f"{NAME} 30 IN A 192.0.2.7", f"{NAME} 30 IN A 192.0.2.8"), id="one more"),
     pytest.param(chain(300, 30), chain(290, 30), id="a chain of which one part has counted down"),
+    pytest.param(chain(300, 20), chain(290, 30), id="a chain of which one part is whole again"),
     pytest.param(chain(300, 30), chain(290, 25), id="a chain whose parts have their own pace"),
     pytest.param(address(30), denial(30), id="no such name"),
 ]
@@ -132,7 +133,9 @@ def test_any_other_begins_a_new_life(known: bytes, later: bytes) -> None:
 @pytest.mark.parametrize(
     ("options", "first_s", "later_s"),
     [
-        pytest.param({"success_min_ttl_s": 60}, 30, 30, id="the minimum keeps it longer than it counts down"),
+        pytest.param({"success_min_ttl_s": 60}, 30, 30, id="the minimum keeps both longer than they count down"),
+        pytest.param({"success_min_ttl_s": 20}, 12, 30, id="the minimum kept the first one longer"),
+        pytest.param({"success_min_ttl_s": 20}, 30, 12, id="the minimum keeps the second one longer"),
         pytest.param({"keepttl": True}, 30, 12, id="keepttl shows a TTL as it came"),
     ],
 )
