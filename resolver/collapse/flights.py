@@ -1,4 +1,4 @@
-"""One upstream question for many identical client questions.
+"""One upstream question for many identical client questions, and for AAAA with A where a name did not exist.
 
 When a deployment rolls, hundreds of pods ask for the same name in the same millisecond, and none of them is in
 the cache yet. A *flight* is the single upstream exchange that all of them wait for.
