@@ -306,7 +306,12 @@ class Pipeline:
             # last answer was that, its next one most likely is, and says it for AAAA as well (decision 0010).
             of_a = key_of_a(key)
             flight = flights.by_key.get(of_a)
-            if flight is not None and cache.last_said_nxdomain(of_a) and key not in cache.success.entries:
+            if (
+                flight is not None
+                and (entry is None or flight.stale is not None)  # nobody gives up an old answer by waiting
+                and cache.last_said_nxdomain(of_a)
+                and key not in cache.success.entries
+            ):
                 flight.paired = True
                 flights.join(flight, waiter)
                 return None

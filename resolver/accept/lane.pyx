@@ -772,7 +772,7 @@ cdef class Lane:
         return True
 
     cdef int _settle_durations(self, unsigned int out, double duration_s) except -1:
-        """Put the hits of the batch into their true duration bucket if it was a slow one."""
+        """Put the hits of a batch that were sent only now into their true duration bucket. No miss was waited for."""
         cdef unsigned int i
         if duration_s > FIRST_BUCKET_S:
             for i in range(out):

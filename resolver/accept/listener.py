@@ -80,7 +80,7 @@ class Listener:
 
         Here is no socket: each protocol's listener says how.
         """
-        raise NotImplementedError  # as above
+        raise NotImplementedError  # not abstract: tests route questions on a listener without a socket
 
     def _route(self, question: Question) -> Route | None:
         """Return the route of the longest zone above the name; type DS belongs to the parent's side of a cut."""

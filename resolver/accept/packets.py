@@ -34,7 +34,7 @@ SWEEP_EVERY_S = 1.0
 """Together with the question to ourselves: an idle process wakes once for both."""
 
 SWEEP_SLOTS = 2560
-"""Slots looked at in one sweep: 2,560 a second, so 64,000 renderings are seen once in their 30 s."""
+"""Renderings looked at in one sweep: 2,560 a second, so 64,000 renderings are seen once in their 30 s."""
 
 KEPT_MAX_BYTES = 4096
 """Longer answers come by TCP only, and seldom; one client's share of them is 4 MiB between two sweeps."""

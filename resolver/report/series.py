@@ -11,7 +11,7 @@ scrape puts `uses` minus all slower counts into the first bucket. `duration_sum_
 faster than that.
 
 Compiled where a C compiler was there (`counters.pyx`): a hit adds numbers of C, and to count a miss takes 0.17 us
-instead of 0.42. `plain_counters.py` says what its fields are.
+instead of 0.42 (a loop of 200,000 calls of `count`). `plain_counters.py` says what its fields are.
 """
 
 from resolver.report.labels import (

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import dns.message
 import dns.rcode
 import pytest
 
+from resolver.accept.compiled import CompiledUdpListener
+from resolver.accept.lane import Table
 from resolver.accept.options import AcceptOptions
 from resolver.accept.packets import PacketCache
 from resolver.accept.udp import UdpListener
@@ -264,3 +267,21 @@ async def test_all_that_has_arrived_is_answered_before_it_stops_reading() -> Non
         for _ in range(3):
             await asyncio.sleep(0)
         assert bench.received() is None
+
+
+def test_a_hit_beside_a_slow_miss_was_fast() -> None:
+    """The compiled lane sends hits before it looks at misses; the Python lane takes both as they come."""
+    with Bench((CompiledUdpListener, partial(PacketCache, new_table=Table))) as bench:
+        hit = query()
+        _, series = bench.keep(hit)
+
+        def slowly(_query: bytes) -> None:
+            assert bench.received() == answer_to(hit)
+            bench.clock.now_s += 1.0
+
+        bench.reply = slowly
+        bench.client.send(query("unknown.example."))
+        bench.client.send(hit)
+        bench.listener.drain()
+        assert len(bench.passed_up) == 1
+        assert (series.uses, series.late_counts) == (2, None)
