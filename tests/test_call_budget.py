@@ -7,6 +7,7 @@ loops themselves included. Questions come and go over real sockets of this proce
 import asyncio
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -35,7 +36,13 @@ BACKGROUND = (
     *("Timers.", "Daemon.", "_Call.", "PacketCache.sweep", "Listener.sweep", "Listeners.sweep"),
     *("LoopTurns.", "_Round.", "Prober."),
 )
-"""What ticks by its own clock and not for a question."""
+"""What ticks by its own clock and not for a question.
+
+What such a tick calls is not named here, so no count is taken from a single exchange: `least` of several is the
+exchange in which nothing ticked."""
+
+
+TRIES = 5
 
 
 class Calls:
@@ -60,17 +67,19 @@ class Calls:
         return sum(number for name, number in self.by_name.items() if not name.startswith(BACKGROUND))
 
 
-async def calls_of(client: Udp, wire: bytes) -> Calls:
-    """Return the calls that one exchange costs the server, the least of three."""
-    best: Calls | None = None
-    for number in range(3):
+def least(counts: Iterable[Calls]) -> Calls:
+    return min(counts, key=lambda calls: calls.total)
+
+
+async def calls_of(client: Udp, *wires: bytes) -> Calls:
+    """Return the calls that one of these exchanges costs the server."""
+    counts = []
+    for number, wire in enumerate(wires):
         with Calls() as calls:
             client.send(bytes((number,)) + wire[1:])
             await client.receive()
-        if best is None or calls.total < best.total:
-            best = calls
-    assert best is not None
-    return best
+        counts.append(calls)
+    return least(counts)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +102,7 @@ async def test_a_rendered_answer_costs_no_call_of_its_own(lane: str, calls_a_bat
             for _ in range(2):
                 client.send(wire)
                 await client.receive()
-            calls = await calls_of(client, wire)
+            calls = await calls_of(client, *(wire,) * TRIES)
     assert {name for name in calls.by_name if not name.startswith(BACKGROUND)} == calls_a_batch
 
 
@@ -103,16 +112,18 @@ async def test_what_a_stored_answer_costs(lane: str) -> None:
         scripted.running() as upstream,
         node.serving(f"cache 30\nforward . {upstream.host}:{upstream.port}", lane=lane) as server,
     ):
-        upstream.answer("web.example.", "A", "web.example. 300 IN A 192.0.2.7")
+        names = [f"web{number}.example." for number in range(TRIES)]
         async with await Udp.open(server.host, server.port) as client:
-            client.send(query("web.example.", "A").to_wire())
-            await client.receive()
-            mixed_case = await calls_of(client, query("wEb.example.", "A").to_wire())
-            cookie = dns.edns.CookieOption(b"12345678", b"")
-            with_option = await calls_of(client, query("web.example.", "A", edns=True, options=[cookie]).to_wire())
-            with Calls() as rendered_now:
-                client.send(query("web.example.", "A").to_wire())
+            for name in names:
+                upstream.answer(name, "A", f"{name} 300 IN A 192.0.2.7")
+                client.send(query(name, "A").to_wire())
                 await client.receive()
+            mixed_case = await calls_of(client, *(query(name.title(), "A").to_wire() for name in names))
+            cookie = [dns.edns.CookieOption(b"12345678", b"")]
+            with_option = await calls_of(
+                client, *(query(name, "A", edns=True, options=cookie).to_wire() for name in names)
+            )
+            rendered_now = await calls_of(client, *(query(name, "A").to_wire() for name in names))
     assert mixed_case.total <= STORED_MAX[lane], mixed_case.by_name
     assert with_option.total <= STORED_MAX[lane], with_option.by_name
     assert rendered_now.total <= STORED_MAX[lane], rendered_now.by_name
@@ -128,16 +139,11 @@ async def test_what_a_miss_costs(lane: str, ttl_s: int, more: int) -> None:
             lane=lane,
         ) as server,
     ):
-        for number in range(6):
-            upstream.answer(f"n{number}.example.", "A", f"n{number}.example. {ttl_s} IN A 192.0.2.7")
+        names = [f"n{number}.example." for number in range(TRIES)]
+        for name in names:
+            upstream.answer(name, "A", f"{name} {ttl_s} IN A 192.0.2.7")
         async with await Udp.open(server.host, server.port) as client:
-            counts = []
-            for number in range(6):
-                with Calls() as calls:
-                    client.send(query(f"n{number}.example.", "A").to_wire())
-                    await client.receive()
-                counts.append(calls)
-    best = min(counts, key=lambda calls: calls.total)
+            best = await calls_of(client, *(query(name, "A").to_wire() for name in names))
     assert best.total <= MISS_MAX[lane] + more, best.by_name
 
 
@@ -161,15 +167,18 @@ async def test_what_a_rendered_answer_costs_over_tcp(lane: str) -> None:
     ):
         upstream.answer("web.example.", "A", "web.example. 300 IN A 192.0.2.7")
         wire = query("web.example.", "A").to_wire()
-        connections = [await calls_of_a_connection(server, wire) for _ in range(5)]
+        connection = least([await calls_of_a_connection(server, wire) for _ in range(TRIES)])
         stream = frame(wire) * PIPELINED
+        reads = []
         async with await Tcp.open(server.host, server.port) as client:
-            with Calls() as pipelined:
-                client.send_raw(stream)
-                for _ in range(PIPELINED):
-                    await client.receive()
-    best = min(connections, key=lambda calls: calls.total)
-    assert best.total <= CONNECTION_MAX[lane], best.by_name
+            for _ in range(TRIES):
+                with Calls() as calls:
+                    client.send_raw(stream)
+                    for _ in range(PIPELINED):
+                        await client.receive()
+                reads.append(calls)
+    pipelined = least(reads)
+    assert connection.total <= CONNECTION_MAX[lane], connection.by_name
     assert pipelined.total <= PIPELINED_MAX * PIPELINED + READ_MAX, pipelined.by_name
 
 
