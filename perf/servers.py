@@ -6,6 +6,7 @@ when the block is left, also after Ctrl-C; where the system has setpriv, they en
 """
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -218,11 +219,18 @@ def scraped(server: Server) -> Iterator[None]:
     over = threading.Event()
 
     def scrape() -> None:
+        # Prometheus keeps its connection, and so do we: it is closed by an error, and then made anew.
+        connection = http.client.HTTPConnection(server.plan.host, server.plan.place.metrics_port, timeout=HTTP_S)
         wait_s = SCRAPE_FIRST_S
         while not over.wait(wait_s):
             wait_s = SCRAPE_EVERY_S
-            with contextlib.suppress(OSError):  # a server that does not answer us loses questions too
-                server.metrics()
+            try:
+                with server.plan.place.inside():
+                    connection.request("GET", "/metrics")
+                    connection.getresponse().read()
+            except (OSError, http.client.HTTPException):  # a server that does not answer us loses questions too
+                connection.close()
+        connection.close()
 
     thread = threading.Thread(target=scrape, name="scraper", daemon=True)
     thread.start()

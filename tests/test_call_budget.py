@@ -34,7 +34,7 @@ PIPELINED, PIPELINED_MAX, READ_MAX = 60, 2, 8
 
 BACKGROUND = (
     *("Timers.", "Daemon.", "_Call.", "PacketCache.sweep", "Listener.sweep", "Listeners.sweep"),
-    *("LoopTurns.", "_Round.", "Prober."),
+    *("LoopTurns.", "_Asker.", "Prober."),
 )
 """What ticks by its own clock and not for a question.
 

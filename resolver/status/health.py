@@ -4,9 +4,9 @@ Once a second the process asks itself a question through each of its own UDP soc
 only an answer with this process's nonce counts (`builtin.selfcheck` gives it, from no cache and no upstream).
 So a full receive queue, a stuck pipeline or a dead socket turns /health red, and a dead upstream does not.
 
-`Health` is pure: who was asked, who answered when. `Prober` owns the sockets. Each question goes out from a new
-source port: where two generations of this process share an address, the kernel picks one of them by the
-port, and an answer without our nonce only means that the other one was picked: ask again, at once.
+`Health` is pure: who was asked, who answered when. `Prober` owns the sockets. Where two generations of this process
+share an address, the kernel picks one of them by the source port, and an answer without our nonce only means that
+the other one was picked: ask again, at once, from a new port.
 
 A *guarded* target is a node's local address. Before our rules stand, kube-proxy sends every question to it on to
 the cluster's DNS: an answer from there proves nothing, and silence would make the cluster's illness ours. So it is
@@ -85,50 +85,76 @@ def is_ours(answer: bytes, query_id: bytes) -> bool:
     return answer[:2] == query_id and answer[2:3] >= b"\x80" and answer[12:].count(nonce) == 2
 
 
-class _Round:
-    """One question to one target, until its answer or the end of the second."""
+class _Asker:
+    """The questions to one target, one at a time, each until its answer or the end of the second.
+
+    A port that was answered by us is kept for the next question: of the 15 system calls of a question, 12 are about
+    a new port. Any other end of a question is the end of its port.
+    """
 
     def __init__(
         self,
         target: Target,
         mark: int,
-        started_s: float,
-        ended: Callable[["_Round", bool], None],
+        ended: Callable[["_Asker", bool], None],
         shares: Callable[[], bool],
     ) -> None:
         self.target = target
-        self._mark = mark
+        self.mark = mark
+        self.waits = False
+        self.started_s = 0.0
         self._shares = shares
-        self.started_s = started_s
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._tries = 0
+        self._ports_tried = 0
         self._socket: socket.socket | None = None
         self._query_id = b""
 
-    def ask(self) -> None:
-        """Send the question from a new port."""
-        self.close()
-        self._tries += 1
-        self._query_id = os.urandom(2)
-        family = socket.AF_INET6 if ":" in self.target[0] else socket.AF_INET
-        try:
-            self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-            if self._mark:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
-            self._socket.connect(self.target)
-            self._socket.send(build_query(self._query_id))
-        except OSError:
-            self._ended(self, False)
-            return
-        self._loop.add_reader(self._socket, self._readable)
+    def ask(self, now_s: float) -> None:
+        """Send a question; there must be none on its way."""
+        self.waits = True
+        self.started_s = now_s
+        self._ports_tried = 0
+        self._send()
 
     def close(self) -> None:
         """Nothing is waited for any more."""
+        self.waits = False
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
             self._socket.close()
             self._socket = None
+
+    def end(self, answered: bool) -> None:
+        """The question has come to this."""
+        if not answered:
+            self.close()
+        self.waits = False
+        self._ended(self, answered)
+
+    def _send(self) -> None:
+        self._query_id = os.urandom(2)
+        try:
+            if self._socket is None:
+                self._socket = self._open()
+                self._loop.add_reader(self._socket, self._readable)
+            self._socket.send(build_query(self._query_id))
+        except OSError:
+            self.end(False)
+
+    def _open(self) -> socket.socket:
+        """Return a socket with a new port."""
+        self._ports_tried += 1
+        family = socket.AF_INET6 if ":" in self.target[0] else socket.AF_INET
+        opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            if self.mark:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+            opened.connect(self.target)
+        except OSError:
+            opened.close()
+            raise
+        return opened
 
     def _readable(self) -> None:
         assert self._socket is not None
@@ -137,16 +163,23 @@ class _Round:
         except BlockingIOError:
             return
         except OSError:  # refused: nobody listens there
-            self._ended(self, False)
+            if self.waits:
+                self.end(False)
+            else:
+                self.close()
             return
+        if not self.waits:
+            return  # a second answer to what is answered
         if is_ours(answer, self._query_id):
-            self._ended(self, True)
-        elif self._tries < TRIES:
-            self.ask()
+            self.end(True)
+        elif self._ports_tried < TRIES:
+            self.close()
+            self.waits = True
+            self._send()
         else:
             # The other generation that reads the very same socket is idle, and so nearly always faster than a
             # process that is just asking. The socket is served, and a loop that is stuck asks nothing.
-            self._ended(self, self._shares())
+            self.end(self._shares())
 
 
 class Prober:
@@ -169,7 +202,7 @@ class Prober:
         self._guarded: frozenset[Target] = frozenset()
         self._open = False
         self._targets: tuple[Target, ...] = ()
-        self._rounds: dict[Target, _Round] = {}
+        self._askers: dict[Target, _Asker] = {}
         self._answered: set[Target] = set()
         self._failed: set[Target] = set()
         self._running: asyncio.Task[None] | None = None
@@ -205,8 +238,9 @@ class Prober:
         self._failed &= set(self._targets)
         if not self._targets:
             self._had_round.set()
-        for target in [target for target in self._rounds if target not in self._targets]:
-            self._rounds.pop(target).close()
+        for target, asker in list(self._askers.items()):
+            if target not in self._targets or asker.mark != self._mark_of(target):
+                self._askers.pop(target).close()
         if self._running is None:
             self._running = logs.held(asyncio.create_task(self._run()), "the health prober")
         else:
@@ -217,31 +251,35 @@ class Prober:
         if self._running is not None:
             self._running.cancel()
             self._running = None
-        for waiting in self._rounds.values():
-            waiting.close()
-        self._rounds.clear()
+        for asker in self._askers.values():
+            asker.close()
+        self._askers.clear()
 
     async def _run(self) -> None:
         while True:
             self._ask()
             await self._timers.sleep(EVERY_S, on_beat=True)
-            for waiting in list(self._rounds.values()):
-                self._ended(waiting, False)
+            for asker in list(self._askers.values()):
+                if asker.waits:
+                    asker.end(False)
 
     def _ask(self) -> None:
         """Ask every target that no question is on its way to."""
         now_s = self._timers.now()
-        targets = [target for target in self._targets if target not in self._rounds]
-        for target in targets:
-            mark = self._mark if target in self._guarded else 0
-            self._rounds[target] = _Round(target, mark, now_s, self._ended, self.shares)
-        for target in targets:
-            self._rounds[target].ask()
+        for target in self._targets:
+            if target not in self._askers:
+                self._askers[target] = _Asker(target, self._mark_of(target), self._ended, self.shares)
+        asked = [asker for asker in self._askers.values() if not asker.waits]
+        for asker in asked:
+            asker.waits = True  # all of them before the first may end: a round ends when nobody waits
+        for asker in asked:
+            asker.ask(now_s)
 
-    def _ended(self, ended: _Round, answered: bool) -> None:
-        ended.close()
+    def _mark_of(self, target: Target) -> int:
+        return self._mark if target in self._guarded else 0
+
+    def _ended(self, ended: _Asker, answered: bool) -> None:
         target = ended.target
-        self._rounds.pop(target, None)
         now_s = self._timers.now()
         self._counters.durations.observe(now_s - ended.started_s)
         if answered:
@@ -255,7 +293,7 @@ class Prober:
             if target not in self._failed:
                 self._failed.add(target)
                 logs.warning(f"{target[0]}:{target[1]}/udp did not answer our own question", plugin="health")
-        if not self._rounds:
+        if not any(asker.waits for asker in self._askers.values()):
             self._had_round.set()
             heard, self._answered = frozenset(self._answered), set()
             self.on_round(now_s, heard)

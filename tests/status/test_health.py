@@ -98,7 +98,7 @@ async def test_answers_make_healthy_and_silence_ends_it(lines: list[str]) -> Non
     while bench.problem() is not None:
         await bench.timers.sleep(0.01)
     assert lines[1:] == [f"info health 127.0.0.1:{target[1]}/udp answers again"]
-    assert len(daemon.ports) > 3, "each question comes from a new port"
+    assert len(daemon.ports) > 3, "silence ends the use of a port"
     bench.close()
     daemon.transport.close()
 
@@ -159,14 +159,14 @@ async def test_aiming_anew_asks_the_new_at_once_and_forgets_the_old(lines: list[
     await bench.until_counted(1)
     assert bench.problem() is None
     bench.prober.aim([first, second])
-    waiting = bench.prober._rounds[first]
+    waiting = bench.prober._askers[first]
     bench.prober.aim([second])
     assert waiting._socket is None
     bench.clock.jump(1.0)
     await bench.until_counted(2)
     assert bench.counters.failures == 0, "the old target's question was forgotten, not failed"
     bench.prober.aim([first])
-    waiting = bench.prober._rounds[first]
+    waiting = bench.prober._askers[first]
     bench.close()
     assert waiting._socket is None
     silent.transport.close()

@@ -84,3 +84,53 @@ async def test_a_guarded_way_to_a_socket_is_none_of_our_health(lines: list[str])
     bench.close()
     daemon.transport.close()
     silent.transport.close()
+
+
+async def test_a_port_is_kept_while_we_answer_on_it_and_only_then(lines: list[str]) -> None:
+    bench = Bench()
+    daemon, target = await serve(answered)
+    bench.prober.aim([target])
+    await bench.until_counted(1)
+    for rounds in range(2, 5):
+        bench.clock.jump(1.0)
+        await bench.until_counted(rounds)
+    assert (daemon.questions, len(daemon.ports)) == (4, 1)
+
+    daemon.reply = lambda query: None
+    daemon.asked.clear()
+    bench.clock.jump(1.0)
+    await daemon.asked.wait()
+    daemon.reply = answered
+    bench.clock.jump(1.0)
+    await bench.until_counted(6)
+    assert len(daemon.ports) == 2, "nobody answered the old one: there may be more than one reason"
+
+    bench.prober.aim([target], [target])
+    bench.prober.open_guard(True)
+    await bench.until_counted(7)
+    assert len(daemon.ports) == 3, "packets to a guarded target have a mark"
+    bench.close()
+    daemon.transport.close()
+
+
+async def test_an_answer_that_comes_twice_is_one(lines: list[str]) -> None:
+    bench = Bench()
+    daemon, target = await serve(answered)
+    rounds: list[frozenset[Target]] = []
+    bench.prober.on_round = lambda now_s, heard: rounds.append(heard)
+
+    def twice(query: bytes) -> bytes:
+        (port,) = daemon.ports
+        daemon.transport.sendto(answered(query), ("127.0.0.1", port))
+        return answered(query)
+
+    daemon.reply = twice
+    bench.prober.aim([target])
+    for count in range(1, 4):
+        await bench.until_counted(count)
+        await bench.timers.sleep(0.02)  # the second one is read as well
+        assert rounds == [{target}] * count
+        bench.clock.jump(1.0)
+    assert bench.counters.failures == 0
+    bench.close()
+    daemon.transport.close()
