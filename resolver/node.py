@@ -187,7 +187,7 @@ class Node:
         """The loop runs: tell the kernel."""
         if not self._ended.is_set():
             self._alarm.arm()
-            self._timers.call_after(TICK_S, self._tick)
+            self._timers.call_on_beat(TICK_S, self._tick)  # with our own question: one wake-up
 
     def _round(self, now_s: float, heard: Collection[Target]) -> None:
         """A round of questions to ourselves is over."""

@@ -16,8 +16,8 @@ import ctypes
 import signal
 
 LIMIT_S = 4.0
-"""The loop arms once a second; what hangs for three more is stuck. By then the elements of the rules have expired
-(`options.ALIVE_S`)."""
+"""The loop arms once a second, at times 1.5 s apart; what hangs for 2.5 more is stuck. By then the elements of the
+rules have expired (`options.ALIVE_S`)."""
 
 EXIT_STATUS = int(signal.SIGALRM)
 """`_exit` gets the number of the signal: 14."""
