@@ -164,7 +164,7 @@ WORKLOADS = {
         Workload(
             "idle",
             "Idle",
-            "CPU while nobody asks; metrics are scraped every 2 s where there are any.",
+            "CPU while nobody asks, all servers at once; metrics are scraped every 2 s where there are any.",
             ("cpu_percent",),
             whole.idle,
             1,

@@ -50,11 +50,13 @@ class Network:
         self.node, self.pod, self.kube = (f"{prefix}-{name}" for name in ("node", "pod", "kube"))
         self.programs = directory / "programs"
         self._servers: Servers | None = None
+        self._resident: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "Network":
         try:
             self._build()
-            self._wrap()
+            self.wrap_all()
+            self._resident = self._move_in()
             self._servers = Servers()
             self.serve(KUBE_DNS, self.kube, KUBE4, KUBE6)
         except BaseException:
@@ -65,6 +67,9 @@ class Network:
     def __exit__(self, *_: object) -> None:
         if self._servers is not None:
             self._servers.close()
+        if self._resident is not None:
+            self._resident.kill()
+            self._resident.communicate()
         for name in (self.node, self.pod, self.kube):
             subprocess.run([_IP, "netns", "del", name], check=False, capture_output=True)
 
@@ -91,6 +96,20 @@ class Network:
             f"route add default via {node[0]}", f"route add default via {node[1]}",
         ])  # fmt: skip
 
+    @property
+    def proc_net(self) -> Path:
+        """What /proc/net is in the node: each process sees its own there, and ours is not in it."""
+        assert self._resident is not None
+        return Path(f"/proc/{self._resident.pid}/net")
+
+    def _move_in(self) -> "subprocess.Popen[str]":
+        """Start a process that only lives in the node."""
+        words = [_IP, "netns", "exec", self.node, "sh", "-c", "echo here; exec sleep infinity"]
+        resident = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert resident.stdout is not None
+        resident.stdout.readline()
+        return resident
+
     @staticmethod
     def _sysctl(name: str, *words: str) -> None:
         subprocess.run([_IP, "netns", "exec", name, "sysctl", "-q", "-w", *words], check=True)
@@ -104,9 +123,10 @@ class Network:
         """Undo what a test did but for addresses, devices and servers."""
         self.run("nft", "flush", "ruleset")
         self.run("conntrack", "-F")
-        self._wrap()
+        self.wrap_all()
 
-    def _wrap(self) -> None:
+    def wrap_all(self) -> None:
+        """Have the real programs found again."""
         self.programs.mkdir(exist_ok=True)
         for program in PROGRAMS:
             path = shutil.which(program, path=_PATH)
@@ -203,6 +223,7 @@ async def until(condition: Callable[[], Awaitable[bool]], limit_s: float = 10.0)
 def first_in_path(made: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the code under test find the programs of this network."""
     monkeypatch.setenv("PATH", f"{made.programs}:{os.environ['PATH']}")
+    monkeypatch.setattr("resolver.system.iptables.PROC_NET", made.proc_net)
 
 
 def network(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:

@@ -84,6 +84,13 @@ def chain(node: Network, program: str, name: str) -> list[str]:
     return node.run(program, "-S", name).splitlines()[1:]
 
 
+def refuse(node: Network, program: str, word: str) -> None:
+    """Let `program` fail when it is run with `word`."""
+    path = node.programs / program
+    real = path.read_text().splitlines()[1]
+    node.wrap(program, f'case " $* " in *" {word} "*) echo "{program} {word}: not here" >&2; exit 1;; esac\n{real}')
+
+
 @needs_root
 @pytest.mark.parametrize("variant", VARIANTS)
 async def test_a_node_that_drops_by_default_lets_questions_through(node: Network, variant: str) -> None:
@@ -103,6 +110,10 @@ async def test_a_node_that_drops_by_default_lets_questions_through(node: Network
     assert len(await accept.ensure()) == 8
     assert {await node.who(node.pod, *one) for one in everyone} == {US}
     assert await accept.ensure() == ()
+    for family in ("iptables", "ip6tables"):
+        refuse(node, f"{family}-{variant}", "-C")
+    assert await accept.ensure() == (), "all are seen by one look, none is asked for"
+    node.wrap_all()
 
     spoilt = chain(node, f"ip6tables-{variant}", "INPUT")
     assert spoilt[0].endswith("-j ACCEPT")
@@ -148,6 +159,26 @@ async def test_leftovers_go_in_both_variants_and_families(node: Network) -> None
             assert "-A INPUT -p udp -m udp --dport 53 -j ACCEPT" in saved
     assert node.run("iptables-save").count(COMMENT) == 4
     assert await remove_leftovers(OPTIONS) == 0
+
+
+@needs_root
+async def test_nobody_reads_the_tables_of_kube_proxy(node: Network) -> None:
+    for variant in VARIANTS:
+        node.run(f"iptables-{variant}-restore", text="*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n")
+        for family in ("iptables", "ip6tables"):
+            node.wrap(f"{family}-{variant}-save", "echo everything is read >&2; exit 1")
+    accept = Accept(NodeOptions((CLUSTER4,)))
+    assert len(await accept.ensure()) == 4
+    assert await remove_leftovers(OPTIONS) == 0
+    await accept.remove()
+    assert node.run("cat", "/proc/net/ip_tables_names").split() == ["nat"]
+
+
+@needs_root
+async def test_what_this_user_may_not_know_is_said(node: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resolver.system.iptables.PROC_NET", node.programs / "ip" / "net")  # under a file
+    with pytest.raises(CommandFailed, match="which tables there are cannot be read"):
+        await remove_leftovers(OPTIONS)
 
 
 @pytest.fixture
