@@ -187,10 +187,14 @@ def _taken_apart(family: Family, labels: list[Any], values: list[Any]) -> tuple[
     return [*labels, *(histogram.bounds for histogram in values)], numbers
 
 
+_PLATFORM = generate_latest(PLATFORM_COLLECTOR)
+"""Which Python this is, written once."""
+
+
 def of_process(runtime_metrics: bool) -> bytes:
     """Return what the library itself knows: `process_*`, `python_info`, and the garbage collector if wanted.
 
     It reads files of /proc and lists open descriptors: not in the loop.
     """
-    collectors = [PROCESS_COLLECTOR, PLATFORM_COLLECTOR, *([GC_COLLECTOR] if runtime_metrics else [])]
-    return b"".join(generate_latest(collector) for collector in collectors)
+    garbage = generate_latest(GC_COLLECTOR) if runtime_metrics else b""
+    return b"".join((generate_latest(PROCESS_COLLECTOR), _PLATFORM, garbage))
