@@ -39,7 +39,7 @@ smoke: packages .venv/installed-test  ## microseconds for hit, stored answer and
 # make bench BENCH='--node-cache ./node-cache'
 bench: packages .venv/installed-test  ## beside unbound, dnsmasq, Knot Resolver, PowerDNS and the floor; rewrites docs/performance.md
 	@sh tests/packages.sh kresd:knot-resolver pdns_recursor:pdns-recursor
-	@$(BIN)/python -m perf --json docs/performance.json --report $(BENCH)
+	@$(BIN)/python -m perf all --json docs/performance.json --report $(BENCH)
 
 packages:
 	@sh tests/packages.sh

@@ -1,4 +1,4 @@
-"""`python -m perf [WORKLOAD...]`: our server beside its peers and the floor, all workloads when none is named.
+"""`python -m perf [WORKLOAD...]`: our server beside its peers and the floor, `all` workloads when none is named.
 
     --list              say what there is to measure, and who would take part
     --rounds N          rounds; each server runs once in each (3)
@@ -9,7 +9,7 @@
     --node-cache PATH, --coredns PATH     binaries to measure beside us
     --json FILE         add the results to FILE; other workloads in it are kept
     --report            rewrite docs/performance.md and its pictures from FILE (docs/performance.json);
-                        without workloads nothing is measured
+                        nothing is measured unless workloads, or `all`, are named as well
 
 The server has one processor, load and upstream have the other. As root each server has a network namespace of its
 own, in which ours and node-cache set up the node as they would, and for the others that is done; else all are on
@@ -62,6 +62,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.peers = [name for name in options.peers.split(",") if name]
     options.lanes = [name for name in options.lanes.split(",") if name]
+    if "all" in options.workloads:
+        options.workloads = list(WORKLOADS)
     for given, known in (
         (options.workloads, WORKLOADS),
         (options.peers, contestants.PEERS),

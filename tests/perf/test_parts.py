@@ -1,6 +1,7 @@
 """The parts of the benchmark that need no server: questions, popularity, ratios, tables, the page."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf import contestants, cpu, day, load, questions, report, results, servers, show, svg, targets
+from perf.__main__ import parse
 from perf.estimate import Estimate
 from perf.loadgen import LoadError
 from perf.questions import Ask
@@ -169,6 +171,20 @@ def test_targets_name_workloads_metrics_and_cases_that_there_are() -> None:
         assert target.metric in WORKLOADS[target.workload].metrics
     for workload in WORKLOADS.values():
         assert set(workload.metrics) <= set(results.METRICS)
+
+
+def test_make_bench_measures_everything_and_writes_the_page() -> None:
+    said = subprocess.run(
+        ["make", "-n", "bench", "BENCH=--rounds 5"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=contestants.ROOT,
+    )
+    (line,) = (line for line in said.stdout.splitlines() if " -m perf " in line)
+    options = parse(shlex.split(line.partition(" -m perf ")[2]))
+    assert options.workloads == list(WORKLOADS)
+    assert (options.json, options.report, options.rounds) == (Path("docs/performance.json"), True, 5)
 
 
 def test_all_workloads_in_three_rounds_fit_into_forty_minutes() -> None:
