@@ -110,9 +110,12 @@ class Bench:
             ]
             yield [server for server in started if server is not None]
 
-    def turns(self, everybody: Sequence[OneOf]) -> Iterator[tuple[int, OneOf]]:
-        """Every server in every round, another one first each time; those that decide nothing in the first only."""
-        for number in range(self.rounds):
+    def turns(self, everybody: Sequence[OneOf], parts: int = 1) -> Iterator[tuple[int, OneOf]]:
+        """Every server in every round, another one first each time; those that decide nothing in the first only.
+
+        parts  Into which each round is divided.
+        """
+        for number in range(self.rounds * parts):
             for place in range(len(everybody)):
                 one = everybody[(place + number) % len(everybody)]
                 if number == 0 or one.name in DECIDING:

@@ -67,11 +67,12 @@ WORKLOADS = {
             "latency",
             "Latency, cached, open loop",
             "The same questions at steady rates, whether or not answers come: from just before the send to the "
-            "kernel's stamp on the answer. `load late` is how late the generator itself was.",
+            "kernel's stamp on the answer. `load late` is how late the generator itself was. Each round is divided "
+            f"into {hot.LATENCY_PARTS} parts with everybody's turns in each; medians are over the parts.",
             ("p50_us", "p99_us", "p999_us", "late_us", "cpu_us"),
             hot.latency,
             1,
-            22,
+            25,
         ),
         Workload(
             "stored",
