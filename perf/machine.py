@@ -16,7 +16,7 @@ def facts() -> dict[str, str]:
     system = _field(Path("/etc/os-release"), "PRETTY_NAME", "=").strip('"')
     hypervisor = " (virtual)" if "hypervisor" in _field(Path("/proc/cpuinfo"), "flags").split() else ""
     return {
-        "processor": f"{cpu}{hypervisor}, {len(os.sched_getaffinity(0))} cores",
+        "processor": f"{cpu}{hypervisor}, {os.cpu_count()} cores",
         "memory": f"{memory_kib / 1024 / 1024:.0f} GiB",
         "kernel": f"Linux {platform.release()}",
         "system": system,
@@ -26,16 +26,21 @@ def facts() -> dict[str, str]:
     }
 
 
-def commit() -> str:
-    """Which state of this tree was measured; a tree with changes says so."""
+def commit(tree: Path = Path(__file__).parent) -> str:
+    """Which state of this tree was measured; one with changes says so, but for docs/, where results are written."""
     try:
-        asked = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-        done = subprocess.run(
-            asked, capture_output=True, text=True, timeout=PROGRAM_S, check=False, cwd=Path(__file__).parent
+        head, changed = (
+            subprocess.run(
+                ("git", *words), capture_output=True, text=True, timeout=PROGRAM_S, check=True, cwd=tree
+            ).stdout.strip()
+            for words in (
+                ("rev-parse", "--short=10", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs"),
+            )
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip() or "unknown"
+    return f"{head}-dirty" if changed else head
 
 
 def dnsperf_version() -> str:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf import contestants, cpu, day, load, questions, report, results, servers, show, svg, targets
+from perf import contestants, cpu, day, load, machine, questions, report, results, servers, show, svg, targets
 from perf.__main__ import parse
 from perf.estimate import Estimate
 from perf.loadgen import LoadError
@@ -171,6 +171,25 @@ def test_targets_name_workloads_metrics_and_cases_that_there_are() -> None:
         assert target.metric in WORKLOADS[target.workload].metrics
     for workload in WORKLOADS.values():
         assert set(workload.metrics) <= set(results.METRICS)
+
+
+def test_what_was_measured_is_named_and_results_do_not_change_it(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        given = ["git", "-c", "user.name=n", "-c", "user.email=n@example", *words]
+        return subprocess.run(given, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    for name in ("perf", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("before")
+    git("add", ".")
+    git("commit", "-q", "-m", "before")
+    head = git("rev-parse", "--short=10", "HEAD")
+    (tmp_path / "docs/file").write_text("results")
+    assert machine.commit(tmp_path / "perf") == head
+    (tmp_path / "perf/file").write_text("after")
+    assert machine.commit(tmp_path / "perf") == f"{head}-dirty"
+    assert machine.commit(tmp_path / "nowhere") == "unknown"
 
 
 def test_make_bench_measures_everything_and_writes_the_page() -> None:
