@@ -37,6 +37,7 @@ PROC_NET = Path("/proc/net")
 
 _TRIES = 3  # a rule that somebody else removes meanwhile fails the whole transaction
 _TABLE_LINE = "*"
+_NATIVE = "is incompatible, use 'nft' tool"
 
 
 class Rule(NamedTuple):
@@ -208,7 +209,10 @@ async def _remove(
 
 
 async def _look(options: NodeOptions, program: str, tables: Sequence[str], containing: tuple[str, ...]) -> str:
-    """Return what these tables have with one of these words in it, in the form of `iptables-save`."""
+    """Return what these tables have with one of these words in it, in the form of `iptables-save`.
+
+    A table in which somebody keeps rules that only `nft` can print has nothing that could be returned.
+    """
     found = []
     for table in await _tables_of(program, tables):
         # iptables-nft-save would read all tables for one of them.
@@ -216,9 +220,14 @@ async def _look(options: NodeOptions, program: str, tables: Sequence[str], conta
             command: tuple[str, ...] = (f"{program}-save", "-t", table)
         else:
             command = (program, *_wait(options), "-t", table, "-S")
-        said = await commands.run(command, timeout_s=options.command_s, containing=containing)
-        if said.stdout:
-            found.append(f"{_TABLE_LINE}{table}\n{said.stdout}")
+        try:
+            said = await commands.run(command, timeout_s=options.command_s, containing=containing)
+        except CommandFailed as failure:
+            if _NATIVE not in failure.problem:
+                raise
+        else:
+            if said.stdout:
+                found.append(f"{_TABLE_LINE}{table}\n{said.stdout}")
     return "".join(found)
 
 

@@ -175,6 +175,20 @@ async def test_nobody_reads_the_tables_of_kube_proxy(node: Network) -> None:
 
 
 @needs_root
+async def test_rules_that_iptables_cannot_print_keep_nobody_from_ours(node: Network) -> None:
+    chain_of_nft = (
+        "type filter hook input priority filter; tcp dport { 1, 2 } ct state vmap { established : accept }"
+    )
+    node.run("nft", f"add table ip filter {{ chain INPUT {{ {chain_of_nft}; }}; }}")
+    assert node.fails("iptables-nft", "-S")
+    accept = Accept(NodeOptions((CLUSTER4,)))
+    assert len(await accept.ensure()) == 4
+    assert await accept.ensure() == ()
+    assert await remove_leftovers(OPTIONS) == 0
+    assert node.run("nft", "list", "table", "ip", "filter").count(CLUSTER4) == 4
+
+
+@needs_root
 async def test_what_this_user_may_not_know_is_said(node: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resolver.system.iptables.PROC_NET", node.programs / "ip" / "net")  # under a file
     with pytest.raises(CommandFailed, match="which tables there are cannot be read"):
