@@ -88,21 +88,15 @@ def is_ours(answer: bytes, query_id: bytes) -> bool:
 class _Asker:
     """The questions to one target, one at a time, each until its answer or the end of the second.
 
-    A port that was answered by us is kept for the next question: of the 15 system calls of a question, 12 are about
-    a new port. Any other end of a question is the end of its port.
+    A port that we answered on is kept for the next question: a new one takes twelve system calls besides the three
+    of a question. Any other end of a question is the end of its port.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        mark: int,
-        ended: Callable[["_Asker", bool], None],
-        shares: Callable[[], bool],
-    ) -> None:
+    def __init__(self, target: Target, ended: Callable[["_Asker", bool], None], shares: Callable[[], bool]) -> None:
         self.target = target
-        self.mark = mark
         self.waits = False
         self.started_s = 0.0
+        self._mark = 0
         self._shares = shares
         self._ended = ended
         self._loop = asyncio.get_running_loop()
@@ -110,8 +104,11 @@ class _Asker:
         self._socket: socket.socket | None = None
         self._query_id = b""
 
-    def ask(self, now_s: float) -> None:
-        """Send a question; there must be none on its way."""
+    def ask(self, mark: int, now_s: float) -> None:
+        """Send a question, by packets with `mark`; there must be none on its way."""
+        if mark != self._mark:
+            self._leave_port()
+            self._mark = mark
         self.waits = True
         self.started_s = now_s
         self._ports_tried = 0
@@ -120,17 +117,20 @@ class _Asker:
     def close(self) -> None:
         """Nothing is waited for any more."""
         self.waits = False
+        self._leave_port()
+
+    def end(self, answered: bool) -> None:
+        """The question has come to this."""
+        self.waits = False
+        if not answered:
+            self._leave_port()
+        self._ended(self, answered)
+
+    def _leave_port(self) -> None:
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
             self._socket.close()
             self._socket = None
-
-    def end(self, answered: bool) -> None:
-        """The question has come to this."""
-        if not answered:
-            self.close()
-        self.waits = False
-        self._ended(self, answered)
 
     def _send(self) -> None:
         self._query_id = os.urandom(2)
@@ -148,8 +148,8 @@ class _Asker:
         family = socket.AF_INET6 if ":" in self.target[0] else socket.AF_INET
         opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            if self.mark:
-                opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+            if self._mark:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
             opened.connect(self.target)
         except OSError:
             opened.close()
@@ -166,15 +166,14 @@ class _Asker:
             if self.waits:
                 self.end(False)
             else:
-                self.close()
+                self._leave_port()
             return
         if not self.waits:
             return  # a second answer to what is answered
         if is_ours(answer, self._query_id):
             self.end(True)
         elif self._ports_tried < TRIES:
-            self.close()
-            self.waits = True
+            self._leave_port()
             self._send()
         else:
             # The other generation that reads the very same socket is idle, and so nearly always faster than a
@@ -238,9 +237,8 @@ class Prober:
         self._failed &= set(self._targets)
         if not self._targets:
             self._had_round.set()
-        for target, asker in list(self._askers.items()):
-            if target not in self._targets or asker.mark != self._mark_of(target):
-                self._askers.pop(target).close()
+        for target in [target for target in self._askers if target not in self._targets]:
+            self._askers.pop(target).close()
         if self._running is None:
             self._running = logs.held(asyncio.create_task(self._run()), "the health prober")
         else:
@@ -268,15 +266,12 @@ class Prober:
         now_s = self._timers.now()
         for target in self._targets:
             if target not in self._askers:
-                self._askers[target] = _Asker(target, self._mark_of(target), self._ended, self.shares)
+                self._askers[target] = _Asker(target, self._ended, self.shares)
         asked = [asker for asker in self._askers.values() if not asker.waits]
         for asker in asked:
             asker.waits = True  # all of them before the first may end: a round ends when nobody waits
         for asker in asked:
-            asker.ask(now_s)
-
-    def _mark_of(self, target: Target) -> int:
-        return self._mark if target in self._guarded else 0
+            asker.ask(self._mark if asker.target in self._guarded else 0, now_s)
 
     def _ended(self, ended: _Asker, answered: bool) -> None:
         target = ended.target

@@ -56,12 +56,12 @@ async def serve(reply: Callable[[bytes], bytes | None]) -> tuple[Daemon, Target]
 class Bench:
     """A prober, its clock and its counters."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: int = 0) -> None:
         self.clock = JumpingClock()
         self.timers = Timers(asyncio.get_running_loop(), self.clock)
         self.health = Health()
         self.counters = HealthCounters()
-        self.prober = Prober(self.health, self.counters, self.timers)
+        self.prober = Prober(self.health, self.counters, self.timers, mark)
 
     async def until_counted(self, rounds: int) -> None:
         """Wait until so many questions have ended."""

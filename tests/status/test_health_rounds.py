@@ -2,6 +2,7 @@
 
 from resolver.status.health import Target
 from tests.status.asking import Bench, answered, serve
+from tests.system.network import needs_root
 
 A = ("127.0.0.1", 53)
 
@@ -105,10 +106,22 @@ async def test_a_port_is_kept_while_we_answer_on_it_and_only_then(lines: list[st
     await bench.until_counted(6)
     assert len(daemon.ports) == 2, "nobody answered the old one: there may be more than one reason"
 
-    bench.prober.aim([target], [target])
+    bench.close()
+    daemon.transport.close()
+
+
+@needs_root
+async def test_whose_packets_get_a_mark_leaves_its_port(lines: list[str]) -> None:
+    bench = Bench(mark=0x35)
+    daemon, target = await serve(answered)
     bench.prober.open_guard(True)
-    await bench.until_counted(7)
-    assert len(daemon.ports) == 3, "packets to a guarded target have a mark"
+    bench.prober.aim([target])
+    await bench.until_counted(1)
+    bench.prober.aim([target], [target])
+    await bench.until_counted(2)
+    bench.prober.aim([target], [target])
+    await bench.until_counted(3)
+    assert (daemon.questions, len(daemon.ports)) == (3, 2)
     bench.close()
     daemon.transport.close()
 
